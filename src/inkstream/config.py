@@ -1,0 +1,251 @@
+"""Every setting, once: its default, its type, what it is for.
+
+A value comes from the command line, else the environment (``INKSTREAM_PORT``), else ``inkstream.toml``,
+else the default. One frozen object is built at the entry and passed down; nobody reads the environment
+elsewhere. A malformed value stops the start and is named.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import platformdirs
+
+from inkstream.errors import ConfigError
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+def _setting(
+    default: Any, en: str, zh: str, *, at_least: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    return field(default=default, metadata={"en": en, "zh": zh, "at_least": at_least, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one process. Numbers with a unit carry it in their name."""
+
+    # Where
+    host: str = _setting("127.0.0.1", "address to listen on", "监听地址")
+    port: int = _setting(8000, "port to listen on", "监听端口", at_least=0)
+    base_path: str = _setting(
+        "", "path prefix behind a proxy, such as /chat", "反向代理下的路径前缀,例如 /chat"
+    )
+    data_dir: Path = _setting(
+        Path(platformdirs.user_data_dir("inkstream", appauthor=False)),
+        "folder for models, chats and the token log",
+        "模型、对话和日志所在的文件夹",
+    )
+
+    # What answers
+    model: str = _setting(
+        "qwen2-0.5b", "alias, hub name or path of the model", "模型:别名、模型库名称或文件路径"
+    )
+    engine: str = _setting(
+        "auto", "what generates the text", "生成文本的引擎", choices=("auto", "llama", "scripted")
+    )
+    engine_url: str = _setting(
+        "", "join an engine that runs already instead of starting one", "连接已在运行的引擎,而不是启动新的"
+    )
+    engine_key: str = _setting(
+        "",
+        "secret shared with that engine (default: kept in the data folder)",
+        "与该引擎共享的密钥(默认保存在数据文件夹)",
+    )
+    context: int = _setting(
+        8192,
+        "tokens of context per answer, at most the model's own",
+        "每个回答的上下文长度(token),不超过模型上限",
+        at_least=256,
+    )
+    slots: int = _setting(4, "answers generated at the same time", "同时生成的回答数", at_least=1)
+    threads: int = _setting(
+        0,
+        "CPU threads of the engine, 0 for the number of cores",
+        "引擎使用的 CPU 线程数,0 表示核心数",
+        at_least=0,
+    )
+    gpu_layers: int = _setting(
+        -1, "layers put on a GPU, -1 for as many as fit", "放到 GPU 上的层数,-1 表示尽量多", at_least=-1
+    )
+    offline: bool = _setting(False, "never ask a model hub", "从不访问模型库")
+    script: str = _setting("", "what the scripted engine does, as JSON", "scripted 引擎的行为(JSON)")
+
+    # Who may
+    key: str = _setting("", "access key, required beyond loopback", "访问密钥,非本机访问时必需")
+    hosts: tuple[str, ...] = _setting(
+        (), "further host names under which the page is reached", "页面可用的其他主机名"
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (), "origins of other pages that may use the API", "允许使用 API 的其他网页来源"
+    )
+
+    # How much
+    queue: int = _setting(64, "runs that may wait for the engine", "可排队等待的回答数", at_least=0)
+    stream_chars: int = _setting(
+        1000, "longest prompt of /stream, in characters", "/stream 提示词的最大字符数", at_least=1
+    )
+    body_kib: int = _setting(4096, "largest request body, in KiB", "请求体的最大大小(KiB)", at_least=1)
+    retention_hours: float = _setting(
+        24.0, "how long an ended run can be replayed", "结束的回答可重放的时长(小时)", at_least=0
+    )
+    linger_seconds: float = _setting(
+        30.0,
+        "how long a /stream run lives without a reader",
+        "/stream 的回答在无人读取时保留的秒数",
+        at_least=0,
+    )
+    heartbeat_seconds: float = _setting(
+        10.0, "pause after which a comment keeps a stream open", "流空闲多少秒后发送心跳", at_least=0.05
+    )
+    patience_seconds: float = _setting(
+        30.0,
+        "how long a reader may take nothing before it is dropped",
+        "读者停止接收多少秒后断开",
+        at_least=0.05,
+    )
+    engine_wait_seconds: float = _setting(
+        600.0,
+        "how long runs wait for an engine that does not answer",
+        "引擎无响应时回答等待的秒数",
+        at_least=0,
+    )
+    durability: str = _setting(
+        "process",
+        "what a token survives: the death of every process, or also a power cut",
+        "已显示的内容能经受什么:所有进程被杀,还是断电",
+        choices=("process", "power"),
+    )
+    log_level: str = _setting(
+        "info",
+        "how much is written to the console",
+        "控制台输出的详细程度",
+        choices=("debug", "info", "warning", "error"),
+    )
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            _check(setting, getattr(self, setting.name))
+        if self.port > 65535:
+            raise ConfigError(f"{env_name('port')} has value {self.port}. Ports end at 65535.")
+        object.__setattr__(self, "base_path", normal_base_path(self.base_path))
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+
+def normal_base_path(path: str) -> str:
+    path = path.strip("/")
+    return f"/{path}" if path else ""
+
+
+def env_name(name: str) -> str:
+    return f"INKSTREAM_{name.upper()}"
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    folder: Path | None = None,
+) -> Settings:
+    """Build the settings. ``flags`` are those given on the command line, already typed or as text.
+
+    ``inkstream.toml`` is looked for in ``folder``, by default the working folder. Raises ConfigError.
+    """
+    types = get_type_hints(Settings)
+    toml = _read_toml((folder or Path.cwd()) / "inkstream.toml", set(types))
+    values: dict[str, Any] = {}
+    for name, kind in types.items():
+        sources = (
+            (f"--{name.replace('_', '-')}", (flags or {}).get(name)),
+            (env_name(name), environ.get(env_name(name))),
+            (f"'{name}' in inkstream.toml", toml.get(name)),
+        )
+        for source, value in sources:
+            if value is not None:
+                values[name] = _convert(source, value, kind)
+                break
+    return Settings(**values)
+
+
+def settings_fields() -> tuple[Field[Any], ...]:
+    """The fields in order, with ``metadata`` in both languages, for command-line help and docs."""
+    return fields(Settings)
+
+
+def default_of(setting: Field[Any]) -> Any:
+    return None if setting.default is MISSING else setting.default
+
+
+def _read_toml(path: Path, known: set[str]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(
+            f"{path} has an unknown setting '{unknown[0]}'. 'inkstream serve --help' lists them."
+        )
+    return values
+
+
+def _convert(source: str, value: Any, kind: Any) -> Any:
+    try:
+        return _as(kind, value)
+    except (ValueError, TypeError):
+        raise ConfigError(f"{source} has value {value!r}. Not a valid {_type_name(kind)}.") from None
+
+
+def _as(kind: Any, value: Any) -> Any:
+    if kind is bool:
+        return _as_bool(value)
+    if kind is Path:
+        return Path(value).expanduser().absolute()
+    if kind in (int, float):
+        if isinstance(value, bool):
+            raise ValueError
+        return kind(value)
+    if kind is str:
+        if not isinstance(value, str):
+            raise TypeError
+        return value
+    items = value.split(",") if isinstance(value, str) else value
+    return tuple(str(item).strip() for item in items if str(item).strip())
+
+
+def _as_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text not in TRUE | FALSE:
+        raise ValueError
+    return text in TRUE
+
+
+def _type_name(kind: Any) -> str:
+    names = {int: "whole number", float: "number", bool: "yes or no", str: "text", Path: "path"}
+    return names.get(kind, "list")
+
+
+def _check(setting: Field[Any], value: Any) -> None:
+    lowest, choices = setting.metadata["at_least"], setting.metadata["choices"]
+    if lowest is not None and not value >= lowest:
+        raise ConfigError(f"{env_name(setting.name)} has value {value!r}. It must be at least {lowest}.")
+    if choices and value not in choices:
+        raise ConfigError(
+            f"{env_name(setting.name)} has value {value!r}. Choose one of: {', '.join(choices)}."
+        )

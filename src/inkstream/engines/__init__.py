@@ -1,0 +1,177 @@
+"""Engines turn a prompt into text. They know nothing of runs, the log or HTTP servers.
+
+One shape, one file per implementation; ``tests/test_engines.py`` runs one suite against each.
+``create`` imports the chosen one late, so that what it needs stays optional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+
+class Phase(StrEnum):
+    """Where an engine is on its way to being ready."""
+
+    CONNECTING = "connecting"  # nobody answers yet, or not any more: wait
+    DOWNLOADING = "downloading"
+    LOADING = "loading"
+    READY = "ready"
+    GIVEN_UP = "given_up"  # it will not come back by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the engine is doing, for people as well as for us.
+
+    ``share`` is 0…1 of the present phase where known. ``detail`` holds what a page can show beside it:
+    for a download ``{file, source, done_bytes, total_bytes, bytes_per_second, seconds_left}``.
+    ``code`` and ``message`` say why an engine is given up, or what the user should know.
+    """
+
+    phase: Phase
+    share: float | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. None means: the engine's default for this model."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What is true of this engine and the model in it.
+
+    ``fingerprint`` changes whenever a continuation could read differently: weights, template, context.
+    ``continues`` says from what a cut answer goes on; ``exact_seam`` whether it then ends with the text
+    that the undisturbed one would have had. ``slots`` is how many requests are batched together.
+    """
+
+    engine: str
+    model: str
+    fingerprint: str
+    context_length: int
+    slots: int
+    continues: Literal["ids", "text", "no"]
+    exact_seam: bool
+    defaults: Sampling
+    logprobs: bool = False
+    speculation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt. ``payload`` is JSON and opaque to all but its engine.
+
+    ``channel`` is where the answer starts: some templates open the thinking block themselves.
+    """
+
+    tokens: int
+    payload: Any
+    channel: Literal["text", "thinking"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation. ``sampling`` is resolved: no field is None but those the engine lacks."""
+
+    id: str
+    prompt: Prompt
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """What an earlier attempt at the same request has already made visible.
+
+    ``ids`` are the tokens up to the one that completed the last visible text, or None if unknown.
+    ``tokens`` counts them either way, against ``max_tokens``.
+    """
+
+    text: str = ""
+    ids: tuple[int, ...] | None = ()
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Raw text that never ends inside a character, with what it cost.
+
+    ``ids`` is None where the engine cannot tell them exactly.
+    """
+
+    text: str
+    tokens: int
+    ids: tuple[int, ...] | None = None
+    logprobs: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """``share`` of the prompt that has been read, 0…1. Volatile."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The generation ended by itself. Tokens include what had been emitted before a seam."""
+
+    reason: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    @property
+    def status(self) -> Status: ...
+
+    async def status_after(self, seen: Status) -> Status:
+        """Wait until the status is another than ``seen``."""
+        ...
+
+    def describe(self) -> Capabilities:
+        """Raises EngineLost while the engine is not ready."""
+        ...
+
+    async def render(self, messages: Sequence[Message]) -> Prompt:
+        """Apply the model's chat template. What users typed is text, never a control token.
+
+        Raises EngineLost, EngineFailed.
+        """
+        ...
+
+    def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+        """Chunks, then one Finish. Yields only what lies beyond ``emitted``.
+
+        Stop strings are matched across ``emitted``'s end and never become visible. Closing the generator
+        cancels within one step and frees the slot. A slow consumer gets fewer, larger chunks.
+        Raises EngineLost (ask again), EngineFailed (this request alone).
+        """
+        ...
+
+    async def aclose(self) -> None: ...

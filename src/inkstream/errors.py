@@ -1,0 +1,124 @@
+"""What can go wrong and what the caller can do about it.
+
+InkstreamError                  all of ours: a stable ``code``, a ``message`` that names the way out
+├── ConfigError                 a setting is unusable; the start is refused
+├── Refused                     the request was not taken and cost nothing
+│   ├── Invalid                 the caller must change it
+│   ├── TooLarge                the body is larger than we read
+│   ├── Forbidden               a foreign page or host asks, or the key is missing or wrong
+│   ├── NotFound                there is no such chat, message or run (for this principal)
+│   ├── Expired                 the run's events are gone; its message is still stored
+│   ├── Conflict                it contradicts what is there: a live run, another cursor
+│   ├── KeyReused               the idempotency key was used for another body
+│   └── Overloaded              not now: ``retry_after_seconds`` says when
+├── LogError
+│   ├── Fenced                  somebody else has claimed the run since; append nothing more
+│   ├── LogUnwritable           disk full or broken; what was committed is safe
+│   └── FolderInUse             another gateway holds the data folder
+├── EngineError                 a generation ended without a Finish
+│   ├── EngineLost              the engine's process or connection died: ask again
+│   └── EngineFailed            the engine refused or failed this request alone
+└── ModelError                  no usable weights: not found, cut off, corrupt, too large
+"""
+
+from __future__ import annotations
+
+
+class InkstreamError(Exception):
+    """``code`` is part of the interface and never changes; ``message`` is for people."""
+
+    code = "internal"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class ConfigError(InkstreamError):
+    code = "bad_config"
+
+
+class Refused(InkstreamError):
+    code = "refused"
+
+
+class Invalid(Refused):
+    code = "invalid"
+
+
+class TooLarge(Refused):
+    code = "body_too_large"
+
+
+class Forbidden(Refused):
+    code = "forbidden"
+
+
+class NotFound(Refused):
+    code = "not_found"
+
+
+class Expired(Refused):
+    """``message_path`` is where the stored message can be read, relative to the server's root."""
+
+    code = "expired"
+
+    def __init__(self, message: str, message_path: str) -> None:
+        super().__init__(message)
+        self.message_path = message_path
+
+
+class Conflict(Refused):
+    code = "conflict"
+
+
+class KeyReused(Refused):
+    code = "key_reused"
+
+
+class Overloaded(Refused):
+    code = "queue_full"
+
+    def __init__(self, message: str, *, retry_after_seconds: int, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class LogError(InkstreamError):
+    code = "log_error"
+
+
+class Fenced(LogError):
+    code = "fenced"
+
+
+class LogUnwritable(LogError):
+    code = "log_unwritable"
+
+
+class FolderInUse(LogError):
+    code = "folder_in_use"
+
+
+class EngineError(InkstreamError):
+    code = "engine_error"
+
+
+class EngineLost(EngineError):
+    code = "engine_lost"
+
+
+class EngineFailed(EngineError):
+    """``retryable`` says whether the same request can succeed later."""
+
+    code = "engine_failed"
+
+    def __init__(self, message: str, *, code: str | None = None, retryable: bool = False) -> None:
+        super().__init__(message, code=code)
+        self.retryable = retryable
+
+
+class ModelError(InkstreamError):
+    code = "model_not_found"

@@ -1,0 +1,153 @@
+"""The words that everybody shares: what a run can be, what can happen to it, and how that is written down.
+
+A run is one answer being generated. All that happens to it is a sequence of events, numbered from 1
+without gaps, ended by exactly one terminal event. The table ``NEXT`` says which event may follow in
+which state; whoever appends asks it, nobody branches on states elsewhere.
+
+An event has a public part (``kind`` and ``data``, encoded once, the only part that is ever sent) and a
+private ``seam``: what a continuing engine needs to go on behind this event.
+
+This module imports nothing of ours and does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+import orjson
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (RunState.DONE, RunState.STOPPED, RunState.FAILED)
+
+
+class Kind(StrEnum):
+    """What an event says.
+
+    ``started``  ``{model, seed}``: the run is pinned and the engine has been asked.
+    ``text``     ``{text, channel?}``: text was added; without ``channel`` it is the answer itself.
+    ``done``     ``{finish: stop|length, usage, timings}``
+    ``stopped``  ``{usage?}``: somebody asked for it.
+    ``failed``   ``{code, message, retryable}``
+    """
+
+    STARTED = "started"
+    TEXT = "text"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (Kind.DONE, Kind.STOPPED, Kind.FAILED)
+
+
+NEXT: dict[tuple[RunState, Kind], RunState] = {
+    (RunState.QUEUED, Kind.STARTED): RunState.RUNNING,
+    (RunState.QUEUED, Kind.STOPPED): RunState.STOPPED,
+    (RunState.QUEUED, Kind.FAILED): RunState.FAILED,
+    (RunState.RUNNING, Kind.TEXT): RunState.RUNNING,
+    (RunState.RUNNING, Kind.DONE): RunState.DONE,
+    (RunState.RUNNING, Kind.STOPPED): RunState.STOPPED,
+    (RunState.RUNNING, Kind.FAILED): RunState.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event before the log has numbered it. ``data`` is JSON in UTF-8, without a line break."""
+
+    kind: Kind
+    data: bytes
+    seam: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as the log holds it. ``epoch`` is that of the claim under which it was appended."""
+
+    epoch: int
+    seq: int
+    kind: Kind
+    data: bytes
+    seam: bytes = b""
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        payload: dict[str, Any] = orjson.loads(self.data)
+        return payload
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A volatile remark beside the events (queue place, loading, prefill): last value per key, no number."""
+
+    key: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a reader has come. ``epoch`` is None where the reader knows only the number."""
+
+    seq: int = 0
+    epoch: int | None = None
+
+    @classmethod
+    def parse(cls, wire_id: str) -> Self:
+        """Read ``EPOCH:SEQ`` or a plain ``SEQ``. Raises ValueError."""
+        epoch, colon, seq = wire_id.rpartition(":")
+        if not (seq.isascii() and seq.isdigit() and (not colon or (epoch.isascii() and epoch.isdigit()))):
+            raise ValueError(f"cursor {wire_id!r} is neither EPOCH:SEQ nor a number")
+        return cls(int(seq), int(epoch) if colon else None)
+
+
+def encode(payload: dict[str, Any]) -> bytes:
+    """The one encoding of what is stored and sent."""
+    return orjson.dumps(payload)
+
+
+def frame(event: Event | Note) -> bytes:
+    """One server-sent event, exactly as ``wire/`` has it."""
+    if isinstance(event, Note):
+        return b"event: note\ndata: %b\n\n" % event.data
+    return b"id: %d:%d\nevent: %b\ndata: %b\n\n" % (
+        event.epoch,
+        event.seq,
+        event.kind.value.encode(),
+        event.data,
+    )
+
+
+Parts = list[dict[str, Any]]
+"""The ordered parts of a message: ``{"type": "text" | "thinking", "text": str}``."""
+
+
+def fold(events: Iterable[Event], parts: Parts | None = None) -> Parts:
+    """The message that the events tell, added to ``parts`` (which stays as it was)."""
+    pieces: list[tuple[str, list[str]]] = [(p["type"], [p["text"]]) for p in parts or []]
+    for event in events:
+        if event.kind is not Kind.TEXT:
+            continue
+        payload = event.payload
+        channel = payload.get("channel", "text")
+        if not pieces or pieces[-1][0] != channel:
+            pieces.append((channel, []))
+        pieces[-1][1].append(payload["text"])
+    return [{"type": channel, "text": "".join(texts)} for channel, texts in pieces]
+
+
+def text_of(parts: Parts) -> str:
+    """The answer itself, without thinking."""
+    return "".join(part["text"] for part in parts if part["type"] == "text")
