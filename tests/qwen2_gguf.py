@@ -46,7 +46,7 @@ CHAT_TEMPLATE = (
 LAYERS, WIDTH, HEADS, KEY_HEADS, INNER = 2, 64, 2, 1, 128
 CONTEXT = 4096
 CONFIDENCE = 5.0
-"""Large enough that only tokens of ``SAID`` are ever drawn at temperature 1, small enough to choose among them."""
+"""Large enough that at temperature 1 only tokens of ``SAID`` are drawn, small enough to choose among them."""
 
 
 def write_qwen2(path: Path, said_ids: Sequence[int], temperature: float = 0.6) -> None:

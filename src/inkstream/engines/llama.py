@@ -18,7 +18,7 @@ import hashlib
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import fields
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -43,7 +43,9 @@ from inkstream.engines import (
 from inkstream.engines.gguf import read_header
 from inkstream.engines.llama_server import Launch, LlamaServer, read_through
 from inkstream.engines.stops import StopMatcher
-from inkstream.errors import EngineError, EngineFailed, EngineLost, ModelError
+from inkstream.errors import EngineError, EngineFailed, EngineLost, InkstreamError
+
+__all__ = ["Launch", "LlamaEngine"]
 
 POLL_SECONDS = 0.25
 TIMEOUT = httpx.Timeout(300.0, connect=5.0)
@@ -104,34 +106,52 @@ class LlamaEngine:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    @asynccontextmanager
+    async def loading(self) -> AsyncGenerator[Self]:
+        """The engine loads while the block runs, and is closed at its end; ``status`` tells of a failure."""
+        task = asyncio.create_task(self._load_quietly())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            await self.aclose()
+            if not task.cancelled():
+                task.result()
+
     async def load(self) -> None:
         """Start the server, if it is ours, and wait until it is ready; for a remote one without limit.
 
-        While the native part loads, the event loop of this process stands still: reading the file beforehand,
-        which the status follows, makes that short. Raises ModelError, which the status tells as well.
+        While the native part loads, the event loop of this process stands still. Reading the file
+        beforehand, which the status follows, makes that short. Raises ModelError, or EngineFailed where a
+        remote server refuses us.
         """
         try:
             if self._launch:
                 await self._start(self._launch)
-        except ModelError as error:
+            while self._status.phase is not Phase.READY:
+                if not await self._try_connect():
+                    await asyncio.sleep(POLL_SECONDS)
+        except InkstreamError as error:
             self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
             raise
-        while self._status.phase is not Phase.READY:
-            if not await self._try_connect():
-                await asyncio.sleep(POLL_SECONDS)
+
+    async def _load_quietly(self) -> None:
+        with suppress(InkstreamError):
+            await self.load()
 
     @property
     def status(self) -> Status:
         return self._status
 
     async def status_after(self, seen: Status) -> Status:
-        """While the server does not answer, waiting is what tries to reach it again."""
+        """While the server does not answer, it is waiting that tries to reach it again."""
         while self._status == seen:
             changed = self._changed
-            if seen.phase is Phase.CONNECTING and not await self._try_connect():
-                await asyncio.sleep(POLL_SECONDS)
-            elif self._status == seen:
+            if seen.phase is not Phase.CONNECTING:
                 await changed.wait()
+            elif not await self._reconnect():
+                await asyncio.sleep(POLL_SECONDS)
         return self._status
 
     def describe(self) -> Capabilities:
@@ -193,19 +213,24 @@ class LlamaEngine:
         self._client = _client(self._server.url, self._server.key)
 
     async def _try_connect(self) -> bool:
+        """Raises EngineFailed where trying again is no use."""
         try:
             await self._call("/health")
             props, models = await self._call("/props"), await self._call("/v1/models")
         except EngineLost:
             return False
-        except EngineFailed as error:
-            self._set(Status(Phase.GIVEN_UP, code="engine_refused", message=error.message))
-            raise
         seen, self._capabilities = self._capabilities, self._read(props, models["data"][0])
         if seen is None or seen.slots != self._capabilities.slots:
             self._slots = asyncio.Semaphore(self._capabilities.slots)
         self._set(Status(Phase.READY))
         return True
+
+    async def _reconnect(self) -> bool:
+        try:
+            return await self._try_connect()
+        except EngineFailed as error:
+            self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
+            return True
 
     def _read(self, props: dict[str, Any], model: dict[str, Any]) -> Capabilities:
         context = props["default_generation_settings"]["n_ctx"]
@@ -399,6 +424,8 @@ def _failure(error: dict[str, Any]) -> EngineError:
     status, message = error.get("code", 500), error.get("message", "")
     if error.get("type") == "exceed_context_size_error":
         return _too_long(error["n_prompt_tokens"], error["n_ctx"])
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return EngineFailed(f"llama.cpp refuses our key: {message}", code="engine_refused")
     if status == httpx.codes.SERVICE_UNAVAILABLE:
         return EngineLost(f"llama.cpp is not ready: {message}")
     return EngineFailed(f"llama.cpp: {message}", retryable=status >= 500)

@@ -20,8 +20,8 @@ from inkstream.engines.gguf import Header
 from inkstream.errors import ModelError
 
 BLOCK_BYTES = 4 << 20
-VERBOSITY = {"error": 1, "warning": 2, "info": 2, "debug": 3}
-"""llama.cpp's levels. Its info is our debug: it has several lines per request."""
+ERRORS, EVERYTHING_BUT_PROMPTS = 1, 3
+"""llama.cpp's verbosity. Even its warnings come with every second request."""
 
 HOST_CACHE_MIB = 512
 """Prompts of idle slots are kept in memory up to this size; llama.cpp's own default is 8 GiB."""
@@ -39,7 +39,7 @@ class Launch:
     slots: int = 4
     threads: int = 0
     gpu_layers: int = -1
-    log_level: str = "info"
+    is_verbose: bool = False
     sha256: str = ""
 
 
@@ -105,7 +105,7 @@ def _params(xllamacpp: Any, launch: Launch, context: int, key: str) -> Any:
     params.ui = False
     params.endpoint_slots = True
     params.endpoint_props = False  # it would allow changing them
-    params.verbosity = VERBOSITY[launch.log_level]
+    params.verbosity = EVERYTHING_BUT_PROMPTS if launch.is_verbose else ERRORS
     params.n_parallel = launch.slots
     # A cache of its own for each slot: in a shared one, long answers end others for want of room.
     params.kv_unified = False
@@ -128,7 +128,8 @@ def _require_memory(launch: Launch, header: Header, tokens: int, devices: list[d
         raise ModelError(
             f"{launch.path.name} needs about {needed / 2**30:.1f} GiB for its weights and "
             f"{launch.slots} answers of {tokens // launch.slots} tokens; this machine has "
-            f"{there / 2**30:.1f} GiB. Choose a smaller model, or lower INKSTREAM_CONTEXT or INKSTREAM_SLOTS.",
+            f"{there / 2**30:.1f} GiB. Choose a smaller model, or lower INKSTREAM_CONTEXT or "
+            "INKSTREAM_SLOTS.",
             code="model_too_large",
         )
 
