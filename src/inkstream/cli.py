@@ -1,7 +1,7 @@
 """The commands: parse, check, call the part that does it, say how it went.
 
 Exit codes: 0 done; 1 the doctor found something that stands in the way; 2 refused, with one line that says
-why and what to do; 130 interrupted.
+why and what to do; 130 interrupted; 141 the reader of the output went away.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     try:
-        return COMMANDS[arguments.command](arguments, say)
+        code = COMMANDS[arguments.command](arguments, say)
+        sys.stdout.flush()
     except InkstreamError as error:
         print(f"inkstream: {error.message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; without this Python complains when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
 
 
 def _never_fail_on_a_character() -> None:
