@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -120,6 +120,9 @@ class SqliteLog:
     async def get(self, run: str) -> Run | None:
         return await self._write(partial(self._store.get, run))
 
+    async def find(self, principal: str, key: str) -> Run | None:
+        return await self._write(partial(self._store.find, principal, key))
+
     async def claim(self, run: str, seen_epoch: int, *, after_death: bool = False) -> Claim:
         claim, _ = await self._write(partial(self._store.claim, run, seen_epoch, after_death), self._claimed)
         return claim
@@ -158,7 +161,7 @@ class SqliteLog:
             events += feed.behind(events[-1].seq if events else after) or []
         return events[:limit]
 
-    async def follow(self, run: str, after: int) -> AsyncIterator[list[Event | Note]]:
+    async def follow(self, run: str, after: int) -> AsyncGenerator[list[Event | Note]]:
         if run not in self._feeds and await self.get(run) is None:
             raise NotFound(f"there is no run {run!r}.", code="unknown_run")
         cursor, version = after, 0

@@ -221,6 +221,16 @@ class Store:
                 self._load()
             yield
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Like ``_writing``, but a log that cannot be written can still be read."""
+        with self._translated():
+            if self._is_outdated():
+                self._db.execute("BEGIN")
+                self._load()
+                self._db.execute("COMMIT")
+            yield
+
     def _is_outdated(self) -> bool:
         return bool(self._db.execute("PRAGMA data_version").fetchone()[0] != self._data_version)
 
@@ -257,15 +267,15 @@ class Store:
             return self._require(run), False
 
     def get(self, run: str) -> Run | None:
-        with self._translated():
-            if self._is_outdated():
-                self._db.execute("BEGIN")
-                self._load()
-                self._db.execute("COMMIT")
-            return self._find(run)
+        with self._reading():
+            return self._find("id = ?", run)
 
-    def _find(self, run: str) -> Run | None:
-        row = self._db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ?", (run,)).fetchone()
+    def find(self, principal: str, key: str) -> Run | None:
+        with self._reading():
+            return self._find("principal = ? AND key = ?", principal, key)
+
+    def _find(self, where: str, *values: str) -> Run | None:
+        row = self._db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE {where}", values).fetchone()
         return self._as_run(row) if row else None
 
     def unsettled(self) -> list[Run]:
@@ -274,7 +284,7 @@ class Store:
             return [self._as_run(row) for row in rows]
 
     def _require(self, run: str) -> Run:
-        found = self._find(run)
+        found = self._find("id = ?", run)
         if found is None:
             raise NotFound(f"there is no run {run!r}.", code="unknown_run")
         return found
