@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from inkstream import machine
+from inkstream import probe
 from inkstream.config import Settings
-from inkstream.machine import Device, bind_problem, size
+from inkstream.probe import Device, bind_problem, size
 from inkstream.words import Words
 
 Level = Literal["ok", "warn", "fail"]
@@ -176,8 +176,8 @@ def engine(subject: Subject) -> Iterator[Finding]:
         return
     say = subject.say
     try:
-        llama = machine.llama()
-    except machine.ProbeError as error:
+        llama = probe.llama()
+    except probe.ProbeError as error:
         text = say(f"llama.cpp does not load: {error}", f"llama.cpp 无法加载：{error}")
         yield Finding("llama", "fail", text, f"{sys.executable} -m pip install --force-reinstall xllamacpp")
         return
@@ -187,7 +187,7 @@ def engine(subject: Subject) -> Iterator[Finding]:
 
 
 def _gpu(subject: Subject, usable: list[Device]) -> Iterator[Finding]:
-    say, seen = subject.say, machine.nvidia_gpus()
+    say, seen = subject.say, probe.nvidia_gpus()
     if usable and subject.settings.gpu_layers != 0:
         yield Finding("gpu", "ok", say("used: ", "使用中：") + ", ".join(d.description for d in usable))
     elif usable:
@@ -216,7 +216,7 @@ def network(subject: Subject) -> Iterator[Finding]:
     is_set = bool(subject.environ.get("HF_ENDPOINT"))
     text = say("set by HF_ENDPOINT", "由 HF_ENDPOINT 指定") if is_set else say("the default", "默认")
     yield Finding("mirrors", "ok", say("model hub: ", "模型库：") + text)
-    text = say("one of your own", "自定义") if machine.has_package_index() else say("the default", "默认")
+    text = say("one of your own", "自定义") if probe.has_package_index() else say("the default", "默认")
     yield Finding("mirrors", "ok", say("package index: ", "软件包源：") + text)
 
 
