@@ -19,12 +19,11 @@ from inkstream.engines import (
     Message,
     Phase,
     Progress,
-    Prompt,
     Request,
-    Sampling,
     Status,
 )
-from inkstream.engines.link.wire import VERSION, End, Frames, Mailbox, error_end, is_proof, proof
+from inkstream.engines.link.codec import End, error_end, read_emitted, read_messages, read_request
+from inkstream.engines.link.wire import VERSION, Frames, Mailbox, is_proof, proof
 from inkstream.errors import EngineError, EngineFailed, EngineLost
 
 HANDSHAKE_SECONDS = 5.0
@@ -216,9 +215,9 @@ class _Connection(Frames):
     def _on_request(self, frame: list[Any]) -> None:
         match frame:
             case ["generate", int(call), request, emitted]:
-                self._start(call, partial(self._generate, _request(request), _emitted(emitted)))
+                self._start(call, partial(self._generate, read_request(request), read_emitted(emitted)))
             case ["render", int(call), messages]:
-                self._start(call, partial(self._render, [Message(**message) for message in messages]))
+                self._start(call, partial(self._render, read_messages(messages)))
             case ["cancel", int(call)]:
                 if call in self._calls:
                     self._calls[call].cancel()
@@ -226,7 +225,7 @@ class _Connection(Frames):
                 self._news["pong"] = True
                 self._flush_soon()
             case _:
-                raise ValueError(f"the gateway sent a frame of unknown shape: {frame!r:.100}")
+                raise ValueError(f"the gateway asked for something unknown: {frame[:1]!r:.50}")
 
     def _start(self, call: int, work: Callable[[Mailbox], Awaitable[None]]) -> None:
         box = self._boxes[call] = Mailbox(call)
@@ -325,15 +324,3 @@ def _why_unencodable(item: object) -> str | None:
     except TypeError as error:
         return str(error)
     return None
-
-
-def _request(value: dict[str, Any]) -> Request:
-    sampling = value["sampling"]
-    return Request(
-        value["id"], Prompt(**value["prompt"]), Sampling(**sampling | {"stop": tuple(sampling["stop"])})
-    )
-
-
-def _emitted(value: dict[str, Any]) -> Emitted:
-    ids = value["ids"]
-    return Emitted(value["text"], None if ids is None else tuple(ids), value["tokens"])
