@@ -10,7 +10,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -620,6 +620,14 @@ async def test_a_large_frame_before_the_proof_is_not_read(caplog: pytest.LogCapt
     assert "1073741824 bytes" in caplog.text
 
 
+async def test_a_peer_that_says_nothing_is_dropped() -> None:
+    host = Host(KEY, handshake_seconds=0.05)
+    async with RawGateway.connected(await host.listen("127.0.0.1", 0)) as raw:
+        assert "nonce" in await raw.receive()
+        assert await raw.reader.read() == b""
+    await host.aclose()
+
+
 async def test_the_key_and_the_url_must_make_sense() -> None:
     with pytest.raises(ValueError, match="needs a key"):
         Host("")
@@ -673,6 +681,7 @@ async def process(script: str, *arguments: str) -> AsyncIterator[tuple[Process, 
 
 
 ENDLESS = '{"tokens_per_second": 100, "answer_tokens": 100000}'
+PACED = '{"tokens_per_second": 200, "answer_tokens": 300}'
 
 
 async def test_a_killed_engine_process_ends_every_call_at_once_and_its_successor_is_found() -> None:
@@ -692,6 +701,47 @@ async def test_a_killed_engine_process_ends_every_call_at_once_and_its_successor
             await reach(link, Phase.READY)
             async with aclosing(link.generate(request(), Emitted())) as stream:
                 assert isinstance(await anext(stream), Chunk)
+
+
+async def test_answers_go_on_over_killed_engine_processes_to_the_undisturbed_text() -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    draw = random.Random(seed)
+    undisturbed = Scripted(Script(answer_tokens=300))
+    asked = [request(str(number), seed=number) for number in range(8)]
+    async with (
+        AsyncExitStack() as lives,
+        process(HOST_SCRIPT, "0", PACED) as (first, url),
+        LinkEngine(url, KEY) as link,
+    ):
+        answering = [asyncio.create_task(answer_to_the_end(link, each)) for each in asked]
+        victim = first
+        for _ in range(4):
+            await reach(link, Phase.READY)
+            async with aclosing(link.generate(request("clock", seed=99), Emitted())) as clock:
+                for _ in range(draw.randint(1, 25)):
+                    await anext(clock)
+            victim.kill()
+            await reach(link, Phase.CONNECTING)
+            successor = process(HOST_SCRIPT, str(urlsplit(url).port), PACED)
+            victim, _ = await lives.enter_async_context(successor)
+        texts = await asyncio.gather(*answering)
+    assert texts == [text_of(await collect(undisturbed.generate(each, Emitted()))) for each in asked]
+
+
+async def answer_to_the_end(engine: LinkEngine, asked: Request) -> str:
+    emitted = Emitted()
+    while True:
+        await reach(engine, Phase.READY)
+        try:
+            async for item in engine.generate(asked, emitted):
+                if isinstance(item, Finish):
+                    return emitted.text
+                if isinstance(item, Chunk):
+                    ids = (*(emitted.ids or ()), *(item.ids or ()))
+                    emitted = Emitted(emitted.text + item.text, ids, emitted.tokens + item.tokens)
+        except EngineLost:
+            continue
 
 
 @posix_only

@@ -26,8 +26,6 @@ from inkstream.engines.link.codec import End, error_end, read_emitted, read_mess
 from inkstream.engines.link.wire import VERSION, Frames, Mailbox, is_proof, proof
 from inkstream.errors import EngineError, EngineFailed, EngineLost
 
-HANDSHAKE_SECONDS = 5.0
-
 logger = logging.getLogger(__name__)
 
 
@@ -37,11 +35,12 @@ class Host:
     A gateway that disconnects cancels its own calls and nobody else's.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, *, handshake_seconds: float = 5.0) -> None:
         """Raises ValueError for an empty key: it would serve everybody on this machine."""
         if not key:
             raise ValueError("the link needs a key")
         self.key = key.encode()
+        self.handshake_seconds = handshake_seconds
         self.status = Status(Phase.LOADING)
         self.capabilities: Capabilities | None = None
         self._engine: Engine | None = None
@@ -150,7 +149,8 @@ class _Connection(Frames):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self.drop)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._host.handshake_seconds, self.drop)
         self._host.add(self)
         self.send({"version": VERSION, "nonce": self.nonce})
 
