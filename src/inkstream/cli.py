@@ -6,6 +6,7 @@ why and what to do; 130 interrupted; 141 the reader of the output went away.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -13,9 +14,11 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from inkstream import config, doctor, flags
+from inkstream import config, doctor, flags, models
 from inkstream.config import Settings
+from inkstream.display import Progress, rows, table
 from inkstream.errors import ConfigError, InkstreamError
+from inkstream.probe import size
 from inkstream.words import Words, language
 
 
@@ -68,6 +71,49 @@ def serve(arguments: Namespace, say: Words) -> int:
     raise NotImplementedError
 
 
+def pull(arguments: Namespace, say: Words) -> int:
+    settings = _settings(arguments)
+    name = arguments.name or settings.model
+    progress = Progress(sys.stderr, say, sys.stderr.isatty())
+    try:
+        model = asyncio.run(
+            models.fetch(
+                name,
+                settings.models_dir,
+                on_progress=progress,
+                offline=settings.offline,
+                is_default=arguments.name is None and settings.is_default_model,
+            )
+        )
+    finally:
+        progress.end()
+    if model.notice:
+        print(f"inkstream: {say(model.notice['en'], model.notice['zh'])}", file=sys.stderr)
+    print(f"{model.name}  {size(model.size_bytes)}  {model.path}")
+    return 0
+
+
+def show_models(arguments: Namespace, say: Words) -> int:
+    settings = _settings(arguments)
+    tokens = settings.context * settings.slots
+    shown = rows(models.local(settings.models_dir), models.catalog(tokens), tokens)
+    if arguments.json:
+        print(json.dumps({"models": [asdict(row) for row in shown]}, ensure_ascii=False))
+        return 0
+    memory = models.memory()
+    print(table(shown, say))
+    print()
+    print(
+        say(
+            f"{size(memory.total_bytes)} of memory here, {size(memory.available_bytes)} of it free. "
+            f"MEMORY is an estimate for {tokens} tokens of context.",
+            f"本机内存 {size(memory.total_bytes)}，可用 {size(memory.available_bytes)}。"
+            f"内存一列按 {tokens} 个 token 的上下文估算。",
+        )
+    )
+    return 0
+
+
 def examine(arguments: Namespace, say: Words) -> int:
     subject = doctor.Subject(_settings(arguments), os.environ, say)
     findings = []
@@ -89,5 +135,7 @@ def _print_finding(finding: doctor.Finding) -> None:
 
 COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "serve": serve,
+    "pull": pull,
+    "models": show_models,
     "doctor": examine,
 }

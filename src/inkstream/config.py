@@ -142,6 +142,15 @@ class Settings:
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK
 
+    @property
+    def is_default_model(self) -> bool:
+        """Nobody asked for a model in particular: another may stand in."""
+        return self.model == next(setting.default for setting in fields(self) if setting.name == "model")
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
 
 def normal_base_path(path: str) -> str:
     path = path.strip("/")

@@ -83,7 +83,7 @@ COMMANDS = (
         "models",
         "list models: what is here and what fits this machine",
         "列出模型：本地已有哪些，本机装得下哪些",
-        settings=frozenset({"data_dir"}),
+        settings=frozenset({"data_dir", "context", "slots"}),
     ),
     Command(
         "engine",
