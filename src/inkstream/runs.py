@@ -17,10 +17,10 @@ from dataclasses import asdict, replace
 from typing import Self
 
 from inkstream.admission import Admission
-from inkstream.ask import Ask
+from inkstream.ask import Ask, Pin, decode_pin, emitted_by
 from inkstream.config import Settings
 from inkstream.drive import STOPPED, Drive, Surroundings, failed
-from inkstream.engines import Engine, Phase, Prompt, Status
+from inkstream.engines import Emitted, Engine, Phase, Prompt, Status
 from inkstream.errors import (
     Conflict,
     EngineFailed,
@@ -59,7 +59,7 @@ class Runs:
         self._around = Surroundings(log, engine, self.admission, on_progress)
         self._drives: dict[str, Drive] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._live: set[asyncio.Queue[Run | Status]] = set()
+        self._live: set[asyncio.Queue[Run | Status | None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -191,6 +191,20 @@ class Runs:
                     message_path=f"/api/messages/{message.id}",
                 )
         raise NotFound(f"there is no run {run_id!r}.", code="unknown_run")
+
+    async def find(self, principal: str, key: str) -> Run | None:
+        """The run that was started with this idempotency key."""
+        return await self._log.find(principal, key)
+
+    async def left_by(self, principal: str, run_id: str | None) -> tuple[Pin | None, Emitted | None]:
+        """What an ended run leaves to one that continues it; Nones where its events have expired."""
+        run = await self._log.get(run_id) if run_id else None
+        if run is None or run.principal != principal:
+            return None, None
+        events = await self._events(run.id)
+        ask = Ask.decode(run.record)
+        pin = decode_pin(events[0].seam) if events else None
+        return pin or ask.pin, emitted_by(events, ask.prefix)
 
     async def fold(self, principal: str, message: Message) -> Message:
         """A message of a living run with what the log holds by now; any other as it is."""
@@ -332,12 +346,14 @@ class Runs:
     # The live feed
 
     @asynccontextmanager
-    async def live(self, principal: str) -> AsyncIterator[tuple[list[Run], asyncio.Queue[Run | Status]]]:
+    async def live(
+        self, principal: str
+    ) -> AsyncIterator[tuple[list[Run], asyncio.Queue[Run | Status | None]]]:
         """The principal's living runs, and a queue of what starts and ends from now on.
 
         A subscriber that leaves its queue full hears nothing more and must subscribe anew.
         """
-        queue: asyncio.Queue[Run | Status] = asyncio.Queue(LIVE_BACKLOG)
+        queue: asyncio.Queue[Run | Status | None] = asyncio.Queue(LIVE_BACKLOG)
         self._live.add(queue)
         try:
             runs = [await self._log.get(run) for run in list(self._drives)]
