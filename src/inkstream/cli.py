@@ -18,6 +18,7 @@ from inkstream import config, doctor, flags, models
 from inkstream.config import Settings
 from inkstream.display import Progress, rows, table
 from inkstream.errors import ConfigError, InkstreamError
+from inkstream.preflight import BEFORE_SERVING, Finding, Subject, examine
 from inkstream.probe import size
 from inkstream.words import Words, language
 
@@ -59,8 +60,8 @@ def _settings(arguments: Namespace) -> Settings:
 
 
 def _refuse_what_cannot_work(settings: Settings, say: Words) -> None:
-    subject = doctor.Subject(settings, os.environ, say)
-    for finding in doctor.examine(subject, doctor.BEFORE_SERVING):
+    subject = Subject(settings, os.environ, say)
+    for finding in examine(subject, BEFORE_SERVING):
         if finding.level == "fail":
             raise ConfigError(f"{finding.text}\n  → {finding.fix}")
 
@@ -114,10 +115,10 @@ def show_models(arguments: Namespace, say: Words) -> int:
     return 0
 
 
-def examine(arguments: Namespace, say: Words) -> int:
-    subject = doctor.Subject(_settings(arguments), os.environ, say)
+def run_doctor(arguments: Namespace, say: Words) -> int:
+    subject = Subject(_settings(arguments), os.environ, say, arguments.checksums)
     findings = []
-    for finding in doctor.examine(subject):
+    for finding in examine(subject, doctor.CHECKS):
         findings.append(finding)
         if not arguments.json:
             _print_finding(finding)
@@ -127,7 +128,7 @@ def examine(arguments: Namespace, say: Words) -> int:
     return 0 if is_well else 1
 
 
-def _print_finding(finding: doctor.Finding) -> None:
+def _print_finding(finding: Finding) -> None:
     print(f"{finding.level:<4}  {finding.check:<9}  {finding.text}", flush=True)
     if finding.fix:
         print(f"{'':<15}  → {finding.fix}", flush=True)
@@ -137,5 +138,5 @@ COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "serve": serve,
     "pull": pull,
     "models": show_models,
-    "doctor": examine,
+    "doctor": run_doctor,
 }
