@@ -10,11 +10,12 @@ import asyncio
 import json
 import os
 import sys
+import webbrowser
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from inkstream import config, doctor, flags, models
+from inkstream import config, doctor, flags, models, serving
 from inkstream.config import Settings
 from inkstream.display import Progress, rows, table
 from inkstream.errors import ConfigError, InkstreamError
@@ -69,7 +70,22 @@ def _refuse_what_cannot_work(settings: Settings, say: Words) -> None:
 def serve(arguments: Namespace, say: Words) -> int:
     settings = _settings(arguments)
     _refuse_what_cannot_work(settings, say)
-    raise NotImplementedError
+
+    def announce(url: str) -> None:
+        stop = say("Ctrl-C stops it", "按 Ctrl-C 停止")
+        print(say("inkstream is ready: ", "inkstream 已就绪：") + f"{url}  ({stop})", flush=True)
+        if arguments.open:
+            webbrowser.open(url)
+
+    return serving.serve(settings, announce)
+
+
+def gateway(arguments: Namespace, _: Words) -> int:
+    return serving.run_gateway(_settings(arguments))
+
+
+def engine(arguments: Namespace, _: Words) -> int:
+    return serving.run_engine(_settings(arguments), is_child=arguments.child)
 
 
 def pull(arguments: Namespace, say: Words) -> int:
@@ -138,5 +154,7 @@ COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "serve": serve,
     "pull": pull,
     "models": show_models,
+    "engine": engine,
+    "gateway": gateway,
     "doctor": run_doctor,
 }

@@ -18,8 +18,8 @@ class Command:
 
 ENGINE_SETTINGS = frozenset(
     {
-        "data_dir", "model", "engine", "engine_key", "context", "slots", "threads", "gpu_layers", "offline",
-        "script", "log_level",
+        "data_dir", "model", "engine", "engine_url", "engine_key", "context", "slots", "threads",
+        "gpu_layers", "offline", "script", "log_level",
     }
 )  # fmt: skip
 DOCTOR_SETTINGS = frozenset(
@@ -75,7 +75,11 @@ COMMANDS = (
         "单独运行引擎，供 serve --engine-url 连接",
         settings=ENGINE_SETTINGS,
         examples=(
-            ("inkstream engine --listen 127.0.0.1:8001", "keeps the weights loaded", "让权重一直留在内存"),
+            (
+                "inkstream engine --engine-url tcp://127.0.0.1:8001",
+                "keeps the weights loaded",
+                "让权重一直留在内存",
+            ),
             ("inkstream serve --engine-url tcp://127.0.0.1:8001", "comes and goes", "可随时启停"),
         ),
     ),

@@ -207,10 +207,8 @@ def _serve_extras(options: argparse._ArgumentGroup, say: Words) -> None:
     options.add_argument("--open", action="store_true", help=text)
 
 
-def _engine_extras(options: argparse._ArgumentGroup, say: Words) -> None:
-    text = say("where the gateway finds it", "供网关连接的地址")
-    default = "127.0.0.1:8001"
-    options.add_argument("--listen", metavar="HOST:PORT", default=default, help=f"{text} [{default}]")
+def _child_extras(options: argparse._ArgumentGroup, _: Words) -> None:
+    options.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
 
 
 def _pull_extras(options: argparse._ArgumentGroup, say: Words) -> None:
@@ -233,7 +231,8 @@ def _doctor_extras(options: argparse._ArgumentGroup, say: Words) -> None:
 
 EXTRAS: dict[str, Callable[[argparse._ArgumentGroup, Words], None]] = {
     "serve": _serve_extras,
-    "engine": _engine_extras,
+    "engine": _child_extras,
+    "gateway": _child_extras,
     "pull": _pull_extras,
     "models": _json_extras,
     "doctor": _doctor_extras,
