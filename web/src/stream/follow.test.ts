@@ -57,7 +57,7 @@ describe.each(ended)('the transcript $name', ({ bytes: whole, told: expected }) 
       const pieces = Array.from({ length: Math.ceil(whole.length / size) }, (_, i) =>
         whole.slice(i * size, (i + 1) * size),
       )
-      const world = new FakeWorld((_id, init) => streamOf(pieces, 'hang', init))
+      const world: FakeWorld = new FakeWorld((_id, init) => streamOf(pieces, 'hang', init))
       expect(told(await readAll(world))).toEqual(expected)
       expect(world.requests).toHaveLength(1)
     }
@@ -67,7 +67,7 @@ describe.each(ended)('the transcript $name', ({ bytes: whole, told: expected }) 
     'reads the same with the connection cut at every byte (%s)',
     async (ending) => {
       for (let cut = 0; cut < whole.length; cut += 1) {
-        const world = new FakeWorld((lastEventId, init) =>
+        const world: FakeWorld = new FakeWorld((lastEventId, init) =>
           world.requests.length === 1
             ? streamOf([whole.slice(0, cut)], ending, init)
             : streamOf([replay(whole, lastEventId)], 'close', init),
@@ -81,7 +81,9 @@ describe.each(ended)('the transcript $name', ({ bytes: whole, told: expected }) 
 
 test('a run that waits keeps its notes while the connection stays open', async () => {
   const waiting = transcripts().find(({ name }) => name === 'waiting')
-  const world = new FakeWorld((_id, init) => streamOf([waiting?.bytes ?? bytes('')], 'hang', init))
+  const world: FakeWorld = new FakeWorld((_id, init) =>
+    streamOf([waiting?.bytes ?? bytes('')], 'hang', init),
+  )
   const reading = read(world)
   await world.advance(1_000)
   expect(told(reading.answer)).toEqual(waiting?.told)
@@ -92,7 +94,7 @@ test('a run that waits keeps its notes while the connection stays open', async (
 
 test('heartbeats keep a slow run open, silence ends the connection', async () => {
   let beat = (): void => {}
-  const world = new FakeWorld((_id, init) => {
+  const world: FakeWorld = new FakeWorld((_id, init) => {
     const body = new ReadableStream<Uint8Array>({
       start(controller) {
         beat = () => controller.enqueue(bytes(': \n\n'))
@@ -116,7 +118,7 @@ test('heartbeats keep a slow run open, silence ends the connection', async () =>
 })
 
 test('a request that is never answered is given up and made again', async () => {
-  const world = new FakeWorld(
+  const world: FakeWorld = new FakeWorld(
     (_id, init) =>
       new Promise<Response>((_resolve, reject) => {
         init.signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError')))
@@ -131,7 +133,7 @@ test('a request that is never answered is given up and made again', async () => 
 })
 
 test('an abort that nobody asked for is a lost connection', async () => {
-  const world = new FakeWorld((lastEventId, init) => {
+  const world: FakeWorld = new FakeWorld((lastEventId, init) => {
     if (lastEventId === '')
       return streamOf([bytes(HEAD + STARTED + text('1:2', 'a'))], 'break', init)
     if (world.requests.length === 2)
@@ -144,7 +146,7 @@ test('an abort that nobody asked for is a lost connection', async () => {
 })
 
 test('pauses double up to a bound and start over after progress', async () => {
-  const world = new FakeWorld(() => new Response('', { status: 502 }))
+  const world: FakeWorld = new FakeWorld(() => new Response('', { status: 502 }))
   const reading = read(world)
   await world.advance(120_000)
   const at = world.requests.map((request) => request.at)
@@ -162,7 +164,7 @@ test('pauses double up to a bound and start over after progress', async () => {
 })
 
 test('an overloaded server is left alone for as long as it asks', async () => {
-  const world = new FakeWorld((_id, init) =>
+  const world: FakeWorld = new FakeWorld((_id, init) =>
     world.requests.length === 1
       ? new Response('', { status: 503, headers: { 'Retry-After': '7' } })
       : streamOf([bytes(HEAD + STARTED + text('1:2', 'a') + DONE)], 'close', init),
@@ -172,7 +174,7 @@ test('an overloaded server is left alone for as long as it asks', async () => {
 })
 
 test('a network that comes back ends the pause', async () => {
-  const world = new FakeWorld((_id, init) => {
+  const world: FakeWorld = new FakeWorld((_id, init) => {
     if (world.requests.length < 8) throw new TypeError('Failed to fetch')
     return streamOf([bytes(HEAD + STARTED + text('1:2', 'a') + DONE)], 'close', init)
   })
@@ -185,7 +187,7 @@ test('a network that comes back ends the pause', async () => {
 })
 
 test('a hidden tab lets go of the server and goes on from its cursor when it is shown', async () => {
-  const world = new FakeWorld((lastEventId, init) =>
+  const world: FakeWorld = new FakeWorld((lastEventId, init) =>
     lastEventId === ''
       ? streamOf([bytes(HEAD + STARTED + text('1:2', 'a'))], 'hang', init)
       : streamOf([bytes(HEAD + DONE)], 'close', init),
@@ -204,13 +206,15 @@ test('a hidden tab lets go of the server and goes on from its cursor when it is 
 
 test('events that come twice are read once', async () => {
   const twice = STARTED + text('1:2', 'a') + STARTED + text('1:2', 'a') + DONE
-  const world = new FakeWorld((_id, init) => streamOf([bytes(HEAD + twice)], 'close', init))
+  const world: FakeWorld = new FakeWorld((_id, init) =>
+    streamOf([bytes(HEAD + twice)], 'close', init),
+  )
   const answer = await readAll(world)
   expect(textOf(answer.parts)).toBe('a')
 })
 
 test('a gap is asked for again, and what came before it is kept', async () => {
-  const world = new FakeWorld((lastEventId, init) =>
+  const world: FakeWorld = new FakeWorld((lastEventId, init) =>
     lastEventId === ''
       ? streamOf([bytes(HEAD + STARTED + DONE)], 'hang', init)
       : streamOf([bytes(HEAD + text('1:2', 'a') + DONE)], 'hang', init),
@@ -221,7 +225,7 @@ test('a gap is asked for again, and what came before it is kept', async () => {
 })
 
 test('data that is not JSON ends the connection, not the page', async () => {
-  const world = new FakeWorld((lastEventId, init) =>
+  const world: FakeWorld = new FakeWorld((lastEventId, init) =>
     lastEventId === ''
       ? streamOf([bytes(`${HEAD}${STARTED}id: 1:2\nevent: text\ndata: {"tex\n\n`)], 'hang', init)
       : streamOf([bytes(HEAD + text('1:2', 'a') + DONE)], 'hang', init),
@@ -230,7 +234,7 @@ test('data that is not JSON ends the connection, not the page', async () => {
 })
 
 test('a log with another past is read again from its start', async () => {
-  const world = new FakeWorld((lastEventId, init) => {
+  const world: FakeWorld = new FakeWorld((lastEventId, init) => {
     if (lastEventId === '1:2') return Response.json({ error: { code: 'reset' } }, { status: 409 })
     const first = world.requests.length === 1
     const events = first ? text('1:2', 'lost') : text('2:2', 'true') + DONE
@@ -243,12 +247,12 @@ test('a log with another past is read again from its start', async () => {
 })
 
 test('nothing more to read ends quietly', async () => {
-  const world = new FakeWorld(() => new Response(null, { status: 204 }))
+  const world: FakeWorld = new FakeWorld(() => new Response(null, { status: 204 }))
   expect((await readAll(world)).lastSeq).toBe(0)
 })
 
 test('a page of somebody else is not taken for the stream', async () => {
-  const world = new FakeWorld((_id, init) =>
+  const world: FakeWorld = new FakeWorld((_id, init) =>
     world.requests.length === 1
       ? new Response('<h1>Sign in to the hotel</h1>', { headers: { 'Content-Type': 'text/html' } })
       : streamOf([bytes(HEAD + STARTED + text('1:2', 'a') + DONE)], 'close', init),
@@ -263,7 +267,7 @@ test.each([
   [404, 'missing'],
   [410, 'expired'],
 ] as const)('status %i is told to the caller as %s', async (status, type) => {
-  const world = new FakeWorld(() => new Response('', { status }))
+  const world: FakeWorld = new FakeWorld(() => new Response('', { status }))
   const error = await world.until(read(world).end).catch((thrown: unknown) => thrown)
   expect(error).toBeInstanceOf(StreamError)
   expect((error as StreamError).type).toBe(type)
