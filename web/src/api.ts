@@ -1,6 +1,6 @@
 /** The one module, beside `stream/`, that talks to the network. Addresses are relative to the page. */
 import { BackOff, pause } from './stream/backoff.ts'
-import type { Chat, EngineStatus, Message, Run } from './stream/wire.ts'
+import type { Chat, Message, Run } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
 
 const TIMEOUT_MS = 20_000
@@ -35,11 +35,6 @@ export class ApiError extends Error {
   }
 }
 
-export interface ServerStatus {
-  readonly version: string
-  readonly engine: EngineStatus
-}
-
 export interface ChatContents {
   readonly chat: Chat
   readonly messages: readonly Message[]
@@ -60,10 +55,6 @@ export class Api {
 
   eventsUrl(run: string): string {
     return `${this.#base}runs/${encodeURIComponent(run)}/events`
-  }
-
-  status(): Promise<ServerStatus> {
-    return this.#call('GET', 'status')
   }
 
   async chats(): Promise<readonly Chat[]> {
@@ -167,8 +158,7 @@ async function errorOf(response: Response): Promise<ApiError> {
   if (FROM_A_PROXY.has(status) || (status >= 500 && code === '')) {
     return new ApiError('offline', 'offline', message, retryAfterMs)
   }
-  if (status === 401 || status === 403)
-    return new ApiError('forbidden', code || 'forbidden', message)
+  if (status === 401) return new ApiError('forbidden', code || 'unauthorized', message)
   const type = status === 429 || status >= 500 ? 'busy' : 'refused'
   return new ApiError(type, code || `http_${status}`, message, retryAfterMs)
 }

@@ -6,11 +6,13 @@ import { ApiError, newKey, patiently, type Api, type Ask } from './api.ts'
 import { newestPath } from './path.ts'
 import { kept, keptInTab } from './storage.ts'
 import { StreamError } from './stream/errors.ts'
+import { pause } from './stream/backoff.ts'
 import { blank, fold, type Answer } from './stream/fold.ts'
-import { follow, followLive, type Followed } from './stream/follow.ts'
+import { follow, followLive, type FollowOptions } from './stream/follow.ts'
 import type { Link } from './stream/sse.ts'
 import {
   isTerminal,
+  placeOf,
   type Chat,
   type EngineStatus,
   type LiveNews,
@@ -36,6 +38,7 @@ export interface Outgoing {
 
 const OUTGOING = 'outgoing'
 const EARLIER_CHATS = 8
+const UNREAD_PAUSE_MS = 1_000
 
 export class Conversation {
   chat = $state.raw<string | null>(null)
@@ -80,7 +83,7 @@ export class Conversation {
     this.loadProblem = null
     this.isLoading = false
     this.draft = kept.get(draftName(chat)) ?? ''
-    await (chat === null ? this.#listEarlier() : this.#load(chat, this.#shown.signal))
+    await (chat === null ? this.#listEarlier() : this.#load(chat))
     await this.#sendWhatWaits()
   }
 
@@ -142,7 +145,6 @@ export class Conversation {
     this.#watching = new AbortController()
     const { signal } = this.#watching
     try {
-      this.engine = (await patiently(() => this.#api.status(), this.#world, signal)).engine
       for await (const got of followLive({ url: this.#api.liveUrl, world: this.#world, signal })) {
         if (typeof got === 'string') this.serverLink = got
         else for (const news of got) this.#hearNews(news)
@@ -158,6 +160,7 @@ export class Conversation {
         this.engine = news.status
         return
       case 'snapshot':
+        this.engine = news.engine
         return this.#reconcile()
       case 'run':
         if (news.run.chat === this.chat && news.run.id !== this.live?.run) this.#reconcile()
@@ -167,7 +170,7 @@ export class Conversation {
   /** Read the chat again where something may have happened to it without us. */
   #reconcile(): void {
     if (this.chat !== null && !this.isBusy && !this.isLoading) {
-      void this.#load(this.chat, this.#shown.signal)
+      void this.#load(this.chat)
     }
   }
 
@@ -179,7 +182,9 @@ export class Conversation {
     }
   }
 
-  async #load(chat: string, signal: AbortSignal): Promise<void> {
+  /** Read the chat and follow its last answer while it lives, unless that is the run `unreadable`. */
+  async #load(chat: string, unreadable: string | null = null): Promise<void> {
+    const { signal } = this.#shown
     this.isLoading = true
     try {
       const contents = await patiently(() => this.#api.chat(chat), this.#world, signal)
@@ -187,14 +192,14 @@ export class Conversation {
       this.loadProblem = null
       this.messages = newestPath(contents.messages)
     } catch (error) {
-      if (signal.aborted) return
-      this.loadProblem = this.#refuse(error)
+      if (!signal.aborted) this.loadProblem = this.#refuse(error)
       return
     } finally {
       if (!signal.aborted) this.isLoading = false
     }
     const last = this.messages.at(-1)
-    if (last?.run && !isTerminal(last.state)) void this.#read(last, last.run, [])
+    const isAlive = last !== undefined && !isTerminal(last.state)
+    if (isAlive && last.run && last.run !== unreadable) void this.#read(last, last.run)
   }
 
   async #sendWhatWaits(): Promise<void> {
@@ -245,45 +250,43 @@ export class Conversation {
   #taken(ask: Ask, answer: Message): void {
     this.#setOutgoing(null)
     const before = this.messages.filter(({ id }) => id !== answer.id)
-    const base =
-      'continue' in ask ? (this.messages.find(({ id }) => id === answer.id)?.parts ?? []) : []
     const kept = 'regenerate' in ask ? upTo(before, answer.parent) : before
     const asked = 'content' in ask ? [questionOf(ask.content, answer)] : []
-    this.messages = [...kept, ...asked, { ...answer, parts: base }]
-    if (answer.run !== null) void this.#read(answer, answer.run, base)
+    this.messages = [...kept, ...asked, answer]
+    if (answer.run !== null && !isTerminal(answer.state)) void this.#read(answer, answer.run)
   }
 
-  async #read(message: Message, run: string, base: Message['parts']): Promise<void> {
+  /** Follow the run that writes a message, from where its parts tell it already. */
+  async #read(message: Message, run: string): Promise<void> {
     const { signal } = this.#shown
-    const { chat } = message
-    this.live = {
-      run,
-      message: message.id,
-      answer: blank(base),
-      link: 'connecting',
-      isStopping: false,
-    }
-    try {
-      const url = this.#api.eventsUrl(run)
-      for await (const got of follow({ url, world: this.#world, signal })) {
-        if (signal.aborted) return
-        this.#hear(got, base)
-      }
-    } catch (error) {
-      if (signal.aborted) return
-      if (!(error instanceof StreamError)) throw error
-    }
+    const after = message.last_id === null ? null : placeOf(message.last_id)
+    const answer = blank(message.parts, after)
+    this.live = { run, message: message.id, answer, link: 'connecting', isStopping: false }
+    const url = this.#api.eventsUrl(run)
+    const broken = await this.#followToEnd({ url, after, world: this.#world, signal })
     if (signal.aborted) return
     const isWhole = isTerminal(this.live.answer.state)
     this.live = null
-    if (!isWhole) await this.#load(chat, signal)
+    if (isWhole) return
+    // Only a server that contradicts itself brings us here twice: not faster than this.
+    await pause(UNREAD_PAUSE_MS, this.#world, signal)
+    if (!signal.aborted) await this.#load(message.chat, broken?.type === 'reset' ? null : run)
   }
 
-  #hear(got: Followed, base: Message['parts']): void {
-    if (this.live === null) return
-    if (got.type === 'link') this.live = { ...this.live, link: got.link }
-    else if (got.type === 'reset') this.live = { ...this.live, answer: blank(base) }
-    else this.#tell(this.live, fold(this.live.answer, got.items))
+  /** Returns why the run cannot be read to its end, if it cannot. */
+  async #followToEnd(options: FollowOptions): Promise<StreamError | null> {
+    try {
+      for await (const got of follow(options)) {
+        if (options.signal.aborted || this.live === null) return null
+        if (got.type === 'link') this.live = { ...this.live, link: got.link }
+        else this.#tell(this.live, fold(this.live.answer, got.items))
+      }
+      return null
+    } catch (error) {
+      if (!(error instanceof StreamError)) throw error
+      if (!options.signal.aborted) this.#refuse(error)
+      return error
+    }
   }
 
   #tell(live: Live, answer: Answer): void {
@@ -327,23 +330,10 @@ function readOutgoing(): Outgoing | null {
   return text === null ? null : (JSON.parse(text) as Outgoing)
 }
 
-/** The message as its run tells it. While the run is replayed, what was known already stays. */
+/** The message as its run tells it. */
 function merged(message: Message, answer: Answer): Message {
-  const { state, finish, error, usage, timings } = answer
-  const isBehind = !isTerminal(state) && sizeOf(answer.parts) < sizeOf(message.parts)
-  return {
-    ...message,
-    state,
-    finish,
-    error,
-    usage,
-    timings,
-    parts: isBehind ? message.parts : answer.parts,
-  }
-}
-
-function sizeOf(parts: Message['parts']): number {
-  return parts.reduce((size, part) => size + part.text.length, 0)
+  const { parts, lastId, state, finish, error, usage, timings } = answer
+  return { ...message, parts, last_id: lastId, state, finish, error, usage, timings }
 }
 
 function upTo(messages: readonly Message[], id: string | null): readonly Message[] {
@@ -359,6 +349,7 @@ function questionOf(content: string, answer: Message): Message {
     parts: [{ type: 'text', text: content }],
     created_at: answer.created_at,
     run: null,
+    last_id: null,
     state: 'done',
     finish: null,
     error: null,

@@ -11,6 +11,7 @@ function message(id: string, parent: string | null, created_at: number): Message
     role: 'user',
     parts: [],
     run: null,
+    last_id: null,
     state: 'done',
     finish: null,
     error: null,

@@ -8,7 +8,7 @@
  * - `reset`: the log does not have our cursor; read again from the start
  * - `expired`: the events are gone, the message is still stored
  * - `missing`: there is no such run
- * - `forbidden`: not for us, or not without a key
+ * - `forbidden`: not without a key
  * - `refused`: any other answer that asking again will not change
  */
 export type StreamErrorType =

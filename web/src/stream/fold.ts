@@ -7,6 +7,7 @@ import {
   type Failure,
   type Note,
   type Part,
+  type Place,
   type RunEvent,
   type RunState,
   type Timings,
@@ -28,13 +29,13 @@ export interface Answer {
   readonly timings: Timings | null
 }
 
-/** An answer of which nothing has been read. `base` is what earlier runs of the same message left. */
-export function blank(base: readonly Part[] = []): Answer {
+/** An answer before anything is read: what earlier runs of its message left, or what it was at `after`. */
+export function blank(base: readonly Part[] = [], after: Place | null = null): Answer {
   return {
     parts: base,
-    state: 'queued',
-    lastSeq: 0,
-    lastId: null,
+    state: after === null ? 'queued' : 'running',
+    lastSeq: after?.seq ?? 0,
+    lastId: after?.id ?? null,
     notes: {},
     model: null,
     finish: null,

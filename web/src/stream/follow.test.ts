@@ -3,6 +3,7 @@ import { StreamError } from './errors.ts'
 import { blank, fold, textOf, type Answer } from './fold.ts'
 import { follow, type Followed } from './follow.ts'
 import { told, transcripts } from './transcripts.fake.ts'
+import type { Place } from './wire.ts'
 import { bytes, FakeWorld, replay, streamOf } from './world.fake.ts'
 
 const HEAD = 'retry: 2000\n: ok\n\n'
@@ -21,16 +22,16 @@ interface Reading {
 }
 
 /** Read a run to its end, folding as the page does. */
-function read(world: FakeWorld): Reading {
+function read(world: FakeWorld, after: Place | null = null): Reading {
   const left = new AbortController()
   const reading: Reading = {
-    answer: blank(),
+    answer: blank([], after),
     seen: [],
     leave: () => left.abort(),
     end: Promise.resolve().then(async () => {
-      for await (const got of follow({ url: 'events', world, signal: left.signal })) {
+      const options = { url: 'events', after, world, signal: left.signal }
+      for await (const got of follow(options)) {
         reading.seen.push(got)
-        if (got.type === 'reset') reading.answer = blank()
         if (got.type === 'items') reading.answer = fold(reading.answer, got.items)
       }
     }),
@@ -233,17 +234,25 @@ test('data that is not JSON ends the connection, not the page', async () => {
   expect(textOf((await readAll(world)).parts)).toBe('a')
 })
 
-test('a log with another past is read again from its start', async () => {
-  const world: FakeWorld = new FakeWorld((lastEventId, init) => {
-    if (lastEventId === '1:2') return Response.json({ error: { code: 'reset' } }, { status: 409 })
-    const first = world.requests.length === 1
-    const events = first ? text('1:2', 'lost') : text('2:2', 'true') + DONE
-    return streamOf([bytes(HEAD + STARTED + events)], 'close', init)
-  })
-  const reading = read(world)
+test('a log with another past voids what was read', async () => {
+  const world: FakeWorld = new FakeWorld((lastEventId, init) =>
+    lastEventId === ''
+      ? streamOf([bytes(HEAD + STARTED + text('1:2', 'lost'))], 'close', init)
+      : Response.json({ error: { code: 'reset' } }, { status: 409 }),
+  )
+  const error = await world.until(read(world).end).catch((thrown: unknown) => thrown)
+  expect((error as StreamError).type).toBe('reset')
+  expect(world.requests).toHaveLength(2)
+})
+
+test('a reader that has the beginning asks for the rest', async () => {
+  const world: FakeWorld = new FakeWorld((_id, init) =>
+    streamOf([bytes(HEAD + DONE)], 'close', init),
+  )
+  const reading = read(world, { id: '1:2', seq: 2 })
   await world.until(reading.end)
-  expect(textOf(reading.answer.parts)).toBe('true')
-  expect(reading.seen.filter((got) => got.type === 'reset')).toHaveLength(1)
+  expect(reading.answer.state).toBe('done')
+  expect(world.requests.map((request) => request.lastEventId)).toEqual(['1:2'])
 })
 
 test('nothing more to read ends quietly', async () => {
@@ -263,7 +272,7 @@ test('a page of somebody else is not taken for the stream', async () => {
 test.each([
   [400, 'refused'],
   [401, 'forbidden'],
-  [403, 'forbidden'],
+  [403, 'refused'],
   [404, 'missing'],
   [410, 'expired'],
 ] as const)('status %i is told to the caller as %s', async (status, type) => {

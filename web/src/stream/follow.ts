@@ -6,46 +6,46 @@
  */
 import { StreamError } from './errors.ts'
 import { connect, type Link, type Source } from './sse.ts'
-import { decode, decodeLive, isNote, type LiveNews, type Note, type RunEvent } from './wire.ts'
+import {
+  decode,
+  decodeLive,
+  isNote,
+  type LiveNews,
+  type Note,
+  type Place,
+  type RunEvent,
+} from './wire.ts'
 import type { World } from './world.ts'
 
 export type Followed =
   | { readonly type: 'link'; readonly link: Link }
   | { readonly type: 'items'; readonly items: readonly (RunEvent | Note)[] }
-  /** Forget what was read: the log has another past, and it is told again from its first event. */
-  | { readonly type: 'reset' }
 
 export interface FollowOptions {
   readonly url: string
+  /** The last event that the reader has; null to read from the first. */
+  readonly after: Place | null
   readonly world: World
   readonly signal: AbortSignal
 }
 
 /**
  * Ends behind the run's terminal event, when the server has nothing more, or when `signal` is aborted.
- * Throws a `StreamError`: `expired`, `missing`, `forbidden`, `refused`.
+ *
+ * Throws a `StreamError` that does not mend itself; after `reset` what was read is void, and the run is to
+ * be read again from its start.
  */
 export async function* follow(options: FollowOptions): AsyncGenerator<Followed, void, undefined> {
-  const { world, signal } = options
-  while (!signal.aborted) {
-    const reader = new RunReader(options.url)
-    try {
-      for await (const got of connect(reader, world, signal)) {
-        yield typeof got === 'string' ? { type: 'link', link: got } : { type: 'items', items: got }
-        if (reader.hasEnded) return
-      }
-      return
-    } catch (error) {
-      const isResettable = error instanceof StreamError && error.type === 'reset' && reader.hasRead
-      if (!isResettable) throw error
-      yield { type: 'reset' }
-    }
+  const reader = new RunReader(options.url, options.after)
+  for await (const got of connect(reader, options.world, options.signal)) {
+    yield typeof got === 'string' ? { type: 'link', link: got } : { type: 'items', items: got }
+    if (reader.hasEnded) return
   }
 }
 
 /** What happens on the server as a whole: which runs start and end, how the engine fares. */
 export async function* followLive(
-  options: FollowOptions,
+  options: Omit<FollowOptions, 'after'>,
 ): AsyncGenerator<Link | LiveNews[], void, undefined> {
   const source = { request: () => ({ url: options.url }), take: decodeLive }
   yield* connect(source, options.world, options.signal)
@@ -54,31 +54,25 @@ export async function* followLive(
 class RunReader implements Source<RunEvent | Note> {
   hasEnded = false
   readonly #url: string
-  #seq = 0
-  #id = ''
+  #last: Place | null
 
-  constructor(url: string) {
+  constructor(url: string, after: Place | null) {
     this.#url = url
-  }
-
-  get hasRead(): boolean {
-    return this.#seq > 0
+    this.#last = after
   }
 
   readonly request = (): { url: string; headers: Record<string, string> } => ({
     url: this.#url,
-    headers: this.hasRead ? { 'Last-Event-ID': this.#id } : {},
+    headers: this.#last === null ? {} : { 'Last-Event-ID': this.#last.id },
   })
 
   readonly take: Source<RunEvent | Note>['take'] = (frame) => {
     const item = decode(frame)
     if (item === undefined || isNote(item)) return item
-    if (item.seq <= this.#seq) return undefined
-    if (item.seq > this.#seq + 1) {
-      throw new StreamError('broken', `event ${item.seq} follows ${this.#seq}`)
-    }
-    this.#seq = item.seq
-    this.#id = item.id
+    const seq = this.#last?.seq ?? 0
+    if (item.seq <= seq) return undefined
+    if (item.seq > seq + 1) throw new StreamError('broken', `event ${item.seq} follows ${seq}`)
+    this.#last = item
     this.hasEnded = item.kind === 'done' || item.kind === 'stopped' || item.kind === 'failed'
     return item
   }

@@ -168,7 +168,7 @@ async function refusal(response: Response): Promise<StreamError> {
       1_000 * Number(response.headers.get('Retry-After') ?? 0) || 0,
     )
   }
-  if (status === 401 || status === 403) return new StreamError('forbidden', message)
+  if (status === 401) return new StreamError('forbidden', message)
   if (status === 404) return new StreamError('missing', message)
   if (status === 409) return new StreamError('reset', message)
   if (status === 410) return new StreamError('expired', message)

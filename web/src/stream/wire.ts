@@ -97,6 +97,8 @@ export interface Message {
   readonly parts: readonly Part[]
   readonly created_at: number
   readonly run: string | null
+  /** Up to where `parts` tells the run, while it lives: follow it from there. Null for its start. */
+  readonly last_id: string | null
   readonly state: RunState
   readonly finish: 'stop' | 'length' | null
   readonly error: Failure | null
@@ -106,8 +108,9 @@ export interface Message {
 
 export interface Run {
   readonly id: string
-  readonly chat: string
-  readonly message: string
+  /** Null where the run was not asked for in a chat. */
+  readonly chat: string | null
+  readonly message: string | null
   readonly state: RunState
   readonly last_seq: number
   readonly stop_requested: boolean
@@ -117,7 +120,7 @@ export interface Run {
 
 /** What `/api/live` says. */
 export type LiveNews =
-  | { readonly type: 'snapshot'; readonly runs: readonly Run[] }
+  | { readonly type: 'snapshot'; readonly runs: readonly Run[]; readonly engine: EngineStatus }
   | { readonly type: 'run'; readonly run: Run }
   | { readonly type: 'engine'; readonly status: EngineStatus }
 
@@ -149,7 +152,7 @@ export function decodeLive(frame: Frame): LiveNews | undefined {
   const data = record(frame)
   switch (frame.event) {
     case 'snapshot':
-      return { type: 'snapshot', runs: Array.isArray(data['runs']) ? (data['runs'] as Run[]) : [] }
+      return { type: 'snapshot', ...(data as unknown as { runs: Run[]; engine: EngineStatus }) }
     case 'run':
       return { type: 'run', run: data as unknown as Run }
     case 'engine':
@@ -172,7 +175,8 @@ function record(frame: Frame): Fields {
   return value as Fields
 }
 
-function placeOf(id: string): Place {
+/** Throws `broken` for an id that no log has given. */
+export function placeOf(id: string): Place {
   const seq = Number(/^\d+:(\d+)$/.exec(id)?.[1])
   if (!Number.isSafeInteger(seq))
     throw new StreamError('broken', `event id '${id}' is not EPOCH:SEQ`)
