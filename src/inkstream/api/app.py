@@ -1,0 +1,122 @@
+"""The app factory. It starts no engine: it is given one to talk to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import inkstream
+from inkstream.api import native, ops
+from inkstream.api.body import BodyLimit
+from inkstream.api.errors import error_response
+from inkstream.api.guard import Guard
+from inkstream.api.page import Page
+from inkstream.api.services import Services
+from inkstream.api.sse import OpenStreams
+from inkstream.config import Settings
+from inkstream.engines import Engine
+from inkstream.errors import InkstreamError, Invalid, NotFound
+from inkstream.history import History
+from inkstream.log.sqlite import SqliteLog
+from inkstream.runs import Runs
+
+
+def create_app(
+    settings: Settings,
+    engine: Engine,
+    *,
+    streams: OpenStreams | None = None,
+    on_progress: Callable[[], None] = lambda: None,
+) -> ASGIApp:
+    """The whole server as one ASGI app. ``streams`` lets its server end the open streams when it closes.
+
+    Its lifespan raises FolderInUse, LogUnwritable, LogError where the data folder cannot be used.
+    """
+    open_streams = streams or OpenStreams()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        log = await SqliteLog.open(settings.data_dir, durability=settings.durability)
+        history = await History.open(settings.data_dir)
+        try:
+            async with Runs.open(log, history, engine, settings, on_progress) as runs:
+                app.state.services = Services(settings, history, runs, open_streams)
+                yield
+        finally:
+            await engine.aclose()
+            await history.aclose()
+            await log.aclose()
+
+    app = FastAPI(
+        title="inkstream",
+        version=inkstream.__version__,
+        lifespan=lifespan,
+        root_path=settings.base_path,
+        redoc_url=None,
+    )
+    for module in (native, ops):
+        app.include_router(module.router)
+    app.mount("/", Page(settings))
+    app.add_exception_handler(InkstreamError, _ours)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _no_route)
+    return _wrapped(app, settings)
+
+
+def _wrapped(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """What a request goes through before any route, outermost last. All of it is plain ASGI."""
+    app = BodyLimit(app, settings.body_kib * 1024)
+    app = Guard(app, settings)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],
+            allow_credentials=True,
+        )
+    return _stripped(app, settings.base_path) if settings.base_path else app
+
+
+def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
+    """Take the base path off, for proxies that leave it on; those that take it off are served as well."""
+
+    async def strip(scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        if path == prefix or path.startswith(f"{prefix}/"):
+            scope = {**scope, "path": path[len(prefix) :] or "/", "raw_path": None}
+        await app(scope, receive, send)
+
+    return strip
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InkstreamError)
+    return error_response(error, request.scope["path"])
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+    code = "bad_json" if first["type"] == "json_invalid" else "invalid_parameter"
+    return error_response(Invalid(f"{where}: {first['msg']}", code=code), request.scope["path"])
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        path = request.scope["path"]
+        return error_response(NotFound(f"there is nothing at {path!r}.", code="unknown_path"), path)
+    wrong = error_response(Invalid(str(error.detail), code="method_not_allowed"), request.scope["path"])
+    wrong.status_code = error.status_code
+    wrong.headers.update(error.headers or {})
+    return wrong
