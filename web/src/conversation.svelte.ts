@@ -253,7 +253,9 @@ export class Conversation {
     const kept = 'regenerate' in ask ? upTo(before, answer.parent) : before
     const asked = 'content' in ask ? [questionOf(ask.content, answer)] : []
     this.messages = [...kept, ...asked, answer]
-    if (answer.run !== null && !isTerminal(answer.state)) void this.#read(answer, answer.run)
+    // It was asked for before, by a tab that reloaded, and has ended since.
+    if (isTerminal(answer.state)) void this.#load(answer.chat)
+    else if (answer.run !== null) void this.#read(answer, answer.run)
   }
 
   /** Follow the run that writes a message, from where its parts tell it already. */
