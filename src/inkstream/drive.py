@@ -96,7 +96,8 @@ class Drive:
         """Drive the run. Says whether it has ended; if not, somebody else goes on with it."""
         try:
             self._claim = await self._log.claim(self.run.id, self.run.epoch)
-            self.note("engine", asdict(self._around.engine.status))
+            if self._around.engine.status.phase is not Phase.READY:
+                self.note("engine", asdict(self._around.engine.status))
             return await self._append_ending(await self._live())
         except Fenced:
             return False

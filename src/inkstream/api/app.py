@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -19,48 +16,17 @@ from inkstream.api.errors import error_response
 from inkstream.api.guard import Guard
 from inkstream.api.page import Page
 from inkstream.api.services import Services
-from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
-from inkstream.engines import Engine
 from inkstream.errors import InkstreamError, Invalid, NotFound
-from inkstream.history import History
-from inkstream.log.sqlite import SqliteLog
-from inkstream.runs import Runs
 
 
-def create_app(
-    settings: Settings,
-    engine: Engine,
-    *,
-    streams: OpenStreams | None = None,
-    on_progress: Callable[[], None] = lambda: None,
-) -> ASGIApp:
-    """The whole server as one ASGI app. ``streams`` lets its server end the open streams when it closes.
-
-    Its lifespan raises FolderInUse, LogUnwritable, LogError where the data folder cannot be used.
-    """
-    open_streams = streams or OpenStreams()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        log = await SqliteLog.open(settings.data_dir, durability=settings.durability)
-        history = await History.open(settings.data_dir)
-        try:
-            async with Runs.open(log, history, engine, settings, on_progress) as runs:
-                app.state.services = Services(settings, history, runs, open_streams)
-                yield
-        finally:
-            await engine.aclose()
-            await history.aclose()
-            await log.aclose()
-
+def create_app(services: Services) -> ASGIApp:
+    """The whole server as one ASGI app over the given parts; see ``open_services``."""
+    settings = services.settings
     app = FastAPI(
-        title="inkstream",
-        version=inkstream.__version__,
-        lifespan=lifespan,
-        root_path=settings.base_path,
-        redoc_url=None,
+        title="inkstream", version=inkstream.__version__, root_path=settings.base_path, redoc_url=None
     )
+    app.state.services = services
     for module in (native, ops):
         app.include_router(module.router)
     app.mount("/", Page(settings))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,9 +13,10 @@ from starlette.responses import Response
 
 from inkstream.api.sse import EventStream, OpenStreams
 from inkstream.config import Settings
-from inkstream.engines import Sampling
+from inkstream.engines import Engine, Sampling
 from inkstream.events import encode
 from inkstream.history import History
+from inkstream.log.sqlite import SqliteLog
 from inkstream.runs import Runs
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
@@ -34,6 +37,26 @@ class Services:
             heartbeat_seconds=self.settings.heartbeat_seconds,
             patience_seconds=self.settings.patience_seconds,
         )
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, engine: Engine, streams: OpenStreams, on_progress: Callable[[], None]
+) -> AsyncIterator[Services]:
+    """Open the data folder and go on with what a dead process left there.
+
+    Raises FolderInUse, LogUnwritable, LogError.
+    """
+    log = await SqliteLog.open(settings.data_dir, durability=settings.durability)
+    try:
+        history = await History.open(settings.data_dir)
+        try:
+            async with Runs.open(log, history, engine, settings, on_progress) as runs:
+                yield Services(settings, history, runs, streams)
+        finally:
+            await history.aclose()
+    finally:
+        await log.aclose()
 
 
 class SamplingIn(BaseModel):
