@@ -83,8 +83,9 @@ export class Conversation {
     this.loadProblem = null
     this.isLoading = false
     this.draft = kept.get(draftName(chat)) ?? ''
+    const { signal } = this.#shown
     await (chat === null ? this.#listEarlier() : this.#load(chat))
-    await this.#sendWhatWaits()
+    if (!signal.aborted) await this.#sendWhatWaits()
   }
 
   keepDraft(text: string): void {
@@ -240,7 +241,6 @@ export class Conversation {
     const chat = await patiently(() => this.#api.createChat(), this.#world, signal, wait)
     if (!signal.aborted && this.outgoing?.key === outgoing.key) {
       this.chat = chat.id
-      history.replaceState(null, '', addressOf(chat.id))
       this.#setOutgoing({ ...outgoing, chat: chat.id })
     }
     return chat.id

@@ -60,9 +60,11 @@ export interface DownloadDetail {
   readonly file?: string
   readonly source?: string
   readonly done_bytes?: number
-  readonly total_bytes?: number
-  readonly bytes_per_second?: number
-  readonly seconds_left?: number
+  readonly total_bytes?: number | null
+  readonly bytes_per_second?: number | null
+  readonly seconds_left?: number | null
+  /** What it is waiting for, where it is. */
+  readonly note?: string | null
 }
 
 export interface EngineStatus {

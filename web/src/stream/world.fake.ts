@@ -1,7 +1,7 @@
 /** A world in which time passes only when nothing else can happen, and a server of recorded bytes. */
 import type { Wake, World } from './world.ts'
 
-type Respond = (lastEventId: string, init: RequestInit) => Response | Promise<Response>
+type Respond = (lastEventId: string, init: RequestInit, url: string) => Response | Promise<Response>
 
 interface Timer {
   readonly at: number
@@ -21,10 +21,10 @@ export class FakeWorld implements World {
     this.respond = respond
   }
 
-  readonly fetch: World['fetch'] = async (_url, init) => {
+  readonly fetch: World['fetch'] = async (url, init) => {
     const lastEventId = new Headers(init.headers).get('Last-Event-ID') ?? ''
     this.requests.push({ at: this.#now, lastEventId })
-    return this.respond(lastEventId, init)
+    return this.respond(lastEventId, init, url)
   }
 
   readonly now = (): number => this.#now
