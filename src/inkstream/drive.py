@@ -24,6 +24,7 @@ from inkstream.engines import (
     Emitted,
     Engine,
     Finish,
+    Phase,
     Progress,
     Prompt,
     Request,
