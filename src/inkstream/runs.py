@@ -168,6 +168,7 @@ class Runs:
             run=run.id,
             state=run.state,
             ending=ending.payload if ending else None,
+            last_id=f"{events[-1].epoch}:{events[-1].seq}" if events else None,
         )
 
     async def _events(self, run: str) -> list[Event]:

@@ -137,25 +137,23 @@ class _Fetcher:
 
         A hub that says when to ask again is waited for only if no other has the model.
         """
+        sources = hubs(self._environ)
         meter = Meter(self._on_progress, wish.name)
-        meter.note(f"asking {', '.join(hub.host for hub in hubs(self._environ))}")
-        tasks = {
-            hub.host: asyncio.create_task(self._probe(client, hub, wish, meter))
-            for hub in hubs(self._environ)
-        }
+        meter.note(f"asking {' and '.join(hub.host for hub in sources)}")
+        tasks = [asyncio.create_task(self._probe(client, hub, wish, meter)) for hub in sources]
         try:
-            await asyncio.wait(tasks.values(), timeout=self._patience.probe_seconds)
-            if not any(task.done() and not task.exception() for task in tasks.values()):
-                await asyncio.wait(tasks.values())
+            await asyncio.wait(tasks, timeout=self._patience.probe_seconds)
+            if not any(task.done() and not task.exception() for task in tasks):
+                await asyncio.wait(tasks)
         finally:
-            for task in tasks.values():
+            for task in tasks:
                 task.cancel()
-            answers = await asyncio.gather(*tasks.values(), return_exceptions=True)
-        for host, answer in zip(tasks, answers, strict=True):
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for hub, answer in zip(sources, answers, strict=True):
             if isinstance(answer, asyncio.CancelledError):
-                failures[host] = SourceFailed("did not answer in time")
+                failures[hub.host] = SourceFailed("did not answer in time")
             elif isinstance(answer, SourceFailed):
-                failures[host] = answer
+                failures[hub.host] = answer
             elif isinstance(answer, BaseException):
                 raise answer
         return [answer for answer in answers if isinstance(answer, tuple)]

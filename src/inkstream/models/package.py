@@ -48,20 +48,9 @@ async def download_package(
                 return None
             require_space(folder, needed)
             with tempfile.TemporaryDirectory(prefix=".package-", dir=folder) as temporary:
-                return await _fetch(package, Path(temporary), target, environ, meter, patience)
-
-
-async def _fetch(
-    package: Package,
-    temporary: Path,
-    target: Path,
-    environ: Mapping[str, str],
-    meter: Meter,
-    patience: Patience,
-) -> str:
-    command = _command(package, temporary, environ)
-    await _run(command, temporary, environ, meter, patience)
-    return await _take_out(package, temporary, target)
+                command = _command(package, Path(temporary), environ)
+                await _run(command, Path(temporary), environ, meter, patience)
+                return await _take_out(package, Path(temporary), target)
 
 
 def _command(package: Package, folder: Path, environ: Mapping[str, str]) -> list[str]:

@@ -29,7 +29,9 @@ MOST_REDIRECTS = 5
 
 class Source(Protocol):
     @property
-    def host(self) -> str: ...
+    def host(self) -> str:
+        """What people know it by: the host, with the port where that is not the usual one."""
+        ...
 
     async def offer(self, client: httpx.AsyncClient, wish: Wish) -> tuple[Remote, ...]:
         """The files that the wish means, all parts. Raises SourceFailed, Interrupted, httpx.HTTPError."""
@@ -43,7 +45,7 @@ class HuggingFace:
 
     @property
     def host(self) -> str:
-        return httpx.URL(self.endpoint).host
+        return httpx.URL(self.endpoint).netloc.decode()
 
     async def offer(self, client: httpx.AsyncClient, wish: Wish) -> tuple[Remote, ...]:
         names = wish.files or await self._list(client, wish)
@@ -88,7 +90,7 @@ class ModelScope:
 
     @property
     def host(self) -> str:
-        return httpx.URL(self.endpoint).host
+        return httpx.URL(self.endpoint).netloc.decode()
 
     async def offer(self, client: httpx.AsyncClient, wish: Wish) -> tuple[Remote, ...]:
         url = f"{self.endpoint}/api/v1/models/{wish.repo}/repo/files"
