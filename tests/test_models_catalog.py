@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -107,10 +108,11 @@ def test_an_alignment_of_its_own_counts(tmp_path: Path) -> None:
 
 
 def test_a_file_cut_anywhere_is_never_taken_for_whole(tmp_path: Path) -> None:
-    content = tiny_gguf(size=4096)
-    for length in range(len(content)):
+    file = written(tmp_path, content := tiny_gguf(size=1024))
+    for length in reversed(range(len(content))):
+        os.truncate(file, length)
         with pytest.raises(gguf.Corrupt):
-            gguf.read(written(tmp_path, content[:length]))
+            gguf.read(file)
 
 
 def test_a_damaged_header_is_refused_or_read_but_never_worse(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_a_damaged_header_is_refused_or_read_but_never_worse(tmp_path: Path) -> 
     print(f"seed {seed}")
     chance = random.Random(seed)
     content = tiny_gguf(size=2048)
-    for _ in range(500):
+    for _ in range(200):
         damaged = bytearray(content)
         for _ in range(chance.randint(1, 8)):
             damaged[chance.randrange(4, 500)] = chance.choice([0, 1, 9, 0x7F, 0xFF, chance.randrange(256)])

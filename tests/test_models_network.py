@@ -14,7 +14,7 @@ from inkstream.errors import ModelError
 from inkstream.models import Model, fetch
 from inkstream.models.network import proxy_for
 from tests.fake_hub import FakeHub, fake_hub, http_proxy, socks_proxy
-from tests.test_models import HASTE, NAME, REPO, TINY, WEIGHTS
+from tests.models_world import HASTE, NAME, REPO, TINY, WEIGHTS
 
 
 async def fetch_through(folder: Path, environ: dict[str, str]) -> Model:
