@@ -13,7 +13,7 @@ import pytest
 
 from inkstream.models import local
 from tests.fake_hub import Change, Cut, Reply, Stall, Swallow, fake_hub
-from tests.models_world import HASTE, WEIGHTS, offer, world
+from tests.models_world import HASTE, NAME, REPO, WEIGHTS, offer, world
 from tests.tiny_gguf import tiny_gguf
 
 
