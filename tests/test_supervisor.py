@@ -72,7 +72,7 @@ gateway, engine = child("gateway", gateway), child("engine", engine)
 supervisor = Supervisor(gateway, engine, on_ready=on_ready, grace_seconds=0.5)
 sys.exit(asyncio.run(supervisor.run()))
 """
-SERVE = "lifeline(on_message, on_end)\nsay({'ready': 'http://here'})\nwait()"
+SERVE = "lifeline(on_message, on_end)\nsay({'ready': 'http://here'})\ntell('serves')\nwait()"
 RUN = "lifeline(on_message)\nwait()"
 
 
@@ -178,11 +178,10 @@ async def test_a_gateway_alone_is_served_where_the_engine_is_elsewhere(story: St
 
 
 async def test_a_killed_gateway_is_started_again_at_once_and_the_engine_stays(story: Story) -> None:
-    async with running(story.child("gateway", SERVE), story.child("engine", RUN)) as it:
+    async with running(story.child("gateway", SERVE), story.child("engine", RUN)):
         await story.until("engine", "starts")
         for life in range(1, 7):
-            await until(lambda: it.ready)
-            os.kill((await story.until("gateway", "starts", life))[-1]["pid"], signal.SIGKILL)
+            os.kill((await story.until("gateway", "serves", life))[-1]["pid"], signal.SIGKILL)
         await story.until("gateway", "starts", 7)
         (engine,) = story.lines("engine", "starts")
         assert not is_dead(engine["pid"])
