@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -9,7 +10,7 @@ from typing import Any, TextIO
 from inkstream import models
 from inkstream.models import Download
 from inkstream.probe import size
-from inkstream.words import Words, columns, pad
+from inkstream.words import Words, columns, pad, wrap
 
 LINE_SECONDS = 10.0
 
@@ -37,6 +38,8 @@ class Progress:
             self._width = 0
 
     def _overwrite(self, line: str) -> None:
+        # A line that the terminal has broken in two cannot be written over.
+        line = wrap(line, shutil.get_terminal_size().columns - 1)[0]
         print(f"\r{pad(line, self._width)}", end="", file=self.stream, flush=True)
         self._width = columns(line)
 
