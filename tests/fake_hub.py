@@ -35,6 +35,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
+    """A header with an empty value is left out, ``Content-Length`` too."""
+
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -110,7 +112,7 @@ class FakeHub:
         self, writer: asyncio.StreamWriter, request: Request, reply: Reply, fault: Fault | None
     ) -> None:
         headers = {"Content-Length": str(len(reply.body)), "Connection": "close", **reply.headers}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items() if value)
         writer.write(f"HTTP/1.1 {reply.status} Whatever\r\n{lines}\r\n".encode())
         body = b"" if request.method == "HEAD" else reply.body
         if isinstance(fault, Cut | Stall):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,21 +92,27 @@ class Mortal:
             self.return_as()
             raise EngineLost("crashed")
         death = asyncio.ensure_future(self._death.wait())
-        items = self.inner.generate(request, emitted)
+        async with contextlib.aclosing(self.inner.generate(request, emitted)) as items:
+            try:
+                while True:
+                    step = asyncio.ensure_future(anext(items))
+                    await self._first_of(step, death)
+                    yield step.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                death.cancel()
+
+    @staticmethod
+    async def _first_of(step: asyncio.Future[Any], death: asyncio.Future[Any]) -> None:
         try:
-            while True:
-                step = asyncio.ensure_future(anext(items))
-                await asyncio.wait((step, death), return_when=asyncio.FIRST_COMPLETED)
-                if death.done():
-                    step.cancel()
-                    await asyncio.gather(step, return_exceptions=True)
-                    raise EngineLost("killed")
-                yield step.result()
-        except StopAsyncIteration:
-            return
+            await asyncio.wait((step, death), return_when=asyncio.FIRST_COMPLETED)
+            if death.done():
+                raise EngineLost("killed")
         finally:
-            death.cancel()
-            await items.aclose()
+            if not step.done():
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -207,8 +214,8 @@ async def test_an_error_that_nobody_expected_reaches_the_reader(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with world(tmp_path) as w:
-        w.engine.inner.describe = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
-        [event] = await w.events(await w.ask(pin=None))
+        w.engine.generate = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
+        event = (await w.events(await w.ask()))[-1]
     assert (event.kind, event.payload["code"]) == (Kind.FAILED, "internal")
     assert "ZeroDivisionError" in caplog.text
 

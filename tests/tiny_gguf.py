@@ -44,4 +44,5 @@ def tiny_gguf(
     head += b"".join(entry(key, value) for key, value in entries.items())
     head += string("token_embd.weight") + struct.pack("<IQIQ", 1, elements, tensor_type, 0)
     head += bytes(-len(head) % 32)
-    return head + random.Random(seed).randbytes(elements * 4)
+    block = random.Random(seed).randbytes(1 << 20)
+    return head + (block * (elements * 4 // len(block) + 1))[: elements * 4]

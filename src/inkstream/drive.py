@@ -257,7 +257,7 @@ class Drive:
     # Appending
 
     async def _append(self, *events: Draft) -> None:
-        """Raises Fenced, LogError, LogUnwritable. A stop that somebody else asked for takes effect behind it."""
+        """Raises Fenced, LogUnwritable. A stop that somebody else asked for takes effect behind it."""
         [appended] = await self._log.append([Entry(self._claim, self._seq, events)])
         if appended is None:
             raise Fenced(f"run {self.run.id} is held by somebody else.")

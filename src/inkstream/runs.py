@@ -91,7 +91,7 @@ class Runs:
         prompt = None
         if key is None or await self._log.find(principal, key) is None:
             self._require_engine()
-            self.admission.require_room()
+            self.admission.require_room(len(self._drives))
             prompt = await self._rendered(ask)
         new = NewRun(uuid.uuid4().hex, principal, ask.encode(), key, body_hash)
         run, is_new = await self._log.create(new)

