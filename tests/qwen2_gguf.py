@@ -9,7 +9,8 @@ character broken by us would not be noticed.
 from __future__ import annotations
 
 import base64
-import sys
+import hashlib
+import re
 from collections.abc import Sequence
 from importlib import resources
 from itertools import pairwise
@@ -25,13 +26,25 @@ CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 END_OF_TEXT, IM_START, IM_END = 151_643, 151_644, 151_645
 
 SAID = (
-    "流式输出的每一个字,都只出现一次;既不丢失,也不重复。\n"
-    "墨水在宣纸上慢慢洇开,像夜里落下的雪。龘靐齉爩,𠮷野家,㐂、㗊、䨻。\n"
-    "Ink spreads, slowly; naïve façade — «ελληνικά», русский, עברית, हिन्दी, ไทย, 한국어.\n"
-    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇨🇳 🧑🏿‍🚀 🫠\u2028🪿\u0085🫎 e\u0301 \u200b𝒳𝔘\n"
+    "流式输出的每一个字，都只出现一次；既不丢失、也不重复。\n"
+    "墨水在宣纸上慢慢洇开——像夜里落下的雪！龘靐齉爩｜𠮷野家／㐂…㗊·䨻\r\n"
+    "Ink spreads, slowly; naïve façade — «ελληνικά» русский: עברית हिन्दी? ไทย / 한국어.\n\n"
+    "👩‍👩‍👧‍👦 🏳️‍🌈\t👍🏽🇨🇳 🧑🏿‍🚀🫠\u2028🪿\u0085🫎 e\u0301\u200b𝒳𝔘 \n"
     "```python\nfor token in stream:\n    print(f'{token!r}', end='')\n```\n"
-    "<b>粗体</b> & **注意：**正文 `x < 3`\t价格¥1,234.50(涨3%)!?\n"
+    "<b>粗体</b> & **注意：**正文 `x < 3`价格¥1,250.46(涨7%)\n\n\n"
 )
+
+WORDS = re.compile(
+    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)
+    | (?:(?![\r\n])[\W_])?[^\W\d_]+
+    | \d
+    | [ ]?(?:(?!\s)[\W_])+[\r\n]*
+    | \s*[\r\n]+
+    | \s+(?!\S)
+    | \s+""",
+    re.VERBOSE,
+)
+"""Qwen2's pre-tokenizer in Python's own character classes, which agree with Unicode's for ``SAID``."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -46,16 +59,20 @@ CHAT_TEMPLATE = (
 LAYERS, WIDTH, HEADS, KEY_HEADS, INNER = 2, 64, 2, 1, 128
 CONTEXT = 4096
 CONFIDENCE = 5.0
-"""Large enough that at temperature 1 only tokens of ``SAID`` are drawn, small enough to choose among them."""
+"""Large enough that at temperature 1 only followers in ``SAID`` are drawn, and each of them at times."""
+
+
+SEED = 4
+"""Chosen so that the embeddings of ``SAID`` lie well apart; ``_require_faithful`` checks it."""
 
 
 def write_qwen2(path: Path, said_ids: Sequence[int], temperature: float = 0.6) -> None:
     """``said_ids`` are the tokens of ``SAID``; ``temperature`` is what the file recommends."""
-    draw = np.random.default_rng(20240607)
+    draw = np.random.default_rng(SEED)
     writer = gguf.GGUFWriter(path, "qwen2")
     _describe(writer, temperature)
     _add_vocabulary(writer)
-    embedding, output = _babble(draw, said_ids)
+    embedding, output = _correlated(draw, said_ids)
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output.weight", output)
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
@@ -134,15 +151,36 @@ def _byte_characters() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
 
 
-def _babble(
+def _correlated(
     draw: np.random.Generator, said_ids: Sequence[int]
 ) -> tuple[np.ndarray[tuple[int, int]], np.ndarray[tuple[int, int]]]:
     embedding = draw.standard_normal((VOCABULARY, WIDTH), np.float32)
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
     output = draw.standard_normal((VOCABULARY, WIDTH), np.float32) * 0.02
-    for before, after in {*pairwise([*said_ids, said_ids[0]])}:
-        output[after] += CONFIDENCE * embedding[before]
+    for before, afters in _followers(said_ids).items():
+        output[afters] += CONFIDENCE * embedding[before]
+    _require_faithful(embedding, output, said_ids)
     return embedding.astype(np.float16), output.astype(np.float16)
+
+
+def _require_faithful(
+    embedding: np.ndarray[tuple[int, int]], output: np.ndarray[tuple[int, int]], said_ids: Sequence[int]
+) -> None:
+    """Raises ValueError if something else than a follower is ever likely."""
+    followers = _followers(said_ids)
+    for before, after in followers.items():
+        # The norm before the output layer stretches a unit vector to the square root of its width.
+        logits = output @ embedding[before] * WIDTH**0.5
+        chances = np.exp(logits - logits.max())
+        if 1 - chances[after].sum() / chances.sum() > 1e-4:
+            raise ValueError(f"token {before} is not followed as in SAID: choose another SEED")
+
+
+def _followers(said_ids: Sequence[int]) -> dict[int, list[int]]:
+    followers: dict[int, list[int]] = {}
+    for before, after in sorted({*pairwise([*said_ids, said_ids[0]])}):
+        followers.setdefault(before, []).append(after)
+    return followers
 
 
 def _add_layer(writer: gguf.GGUFWriter, draw: np.random.Generator, name: str) -> None:
@@ -166,9 +204,9 @@ def _add_layer(writer: gguf.GGUFWriter, draw: np.random.Generator, name: str) ->
 
 
 def said_ids() -> list[int]:
-    """``SAID`` as the tokenizer would cut it, without its pre-tokenizer: good enough to babble."""
+    """``SAID`` as the tokenizer cuts it."""
     ranks = load_ranks()
-    return [id for line in SAID.splitlines(keepends=True) for id in _encode(line.encode(), ranks)]
+    return [id for word in WORDS.findall(SAID) for id in _encode(word.encode(), ranks)]
 
 
 def _encode(text: bytes, ranks: dict[bytes, int]) -> list[int]:
@@ -181,5 +219,18 @@ def _encode(text: bytes, ranks: dict[bytes, int]) -> list[int]:
     return [ranks[part] for part in parts]
 
 
-if __name__ == "__main__":
-    write_qwen2(Path(sys.argv[1]), said_ids())
+def babble(steps: int) -> str:
+    """What the model may say at temperature 1, walked through without the model."""
+    ids, draw = said_ids(), np.random.default_rng(7)
+    followers = _followers(ids)
+    pieces = list(load_ranks())
+    at, said = ids[0], []
+    for choice in draw.integers(0, 1 << 30, steps):
+        said.append(pieces[at])
+        at = followers[at][choice % len(followers[at])]
+    return b"".join(said).decode("utf-8", "ignore")
+
+
+def version() -> str:
+    """Changes with this file, so that a kept model is never an outdated one."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inkstream import flags
+from inkstream.commands import COMMANDS
 from inkstream.config import settings_fields
 from inkstream.words import Words, columns, language, wrap
 
@@ -88,7 +89,7 @@ def test_every_setting_stands_under_one_heading_in_order() -> None:
 
 
 def test_every_text_is_there_in_both_languages() -> None:
-    for command in flags.COMMANDS:
+    for command in COMMANDS:
         assert bool(command.en) == bool(command.zh)
         assert all(en and zh for _, en, zh in command.examples)
     assert all(setting.metadata["en"] and setting.metadata["zh"] for setting in settings_fields())

@@ -46,12 +46,15 @@ class Admission:
     def inside(self) -> int:
         return len(self._inside)
 
-    def require_room(self) -> None:
-        """Raises Overloaded with the time after which, at the measured rate, there is room again."""
-        free = max(0, self._slots - len(self._inside))
-        if len(self._waiting) >= self._bound + free:
+    def require_room(self, present: int) -> None:
+        """``present`` is how many are here, waiting or not.
+
+        Raises Overloaded with the time after which, at the measured rate, there is room again.
+        """
+        if present >= self._bound + self._slots:
             raise Overloaded(
-                f"{len(self._waiting)} answers are waiting already, the queue is full. Try again later.",
+                f"{present - len(self._inside)} answers are waiting already, the queue is full."
+                " Try again later.",
                 retry_after_seconds=self.retry_after_seconds(),
             )
 

@@ -53,7 +53,9 @@ class Settings:
         "auto", "what generates the text", "生成文本的引擎", choices=("auto", "llama", "scripted")
     )
     engine_url: str = _setting(
-        "", "join an engine that runs already instead of starting one", "连接已在运行的引擎，而不是启动新的"
+        "",
+        "where an engine listens: serve joins it instead of starting one",
+        "引擎的地址：serve 连接它，不再自行启动",
     )
     engine_key: str = _setting(
         "",
@@ -142,6 +144,15 @@ class Settings:
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK
 
+    @property
+    def is_default_model(self) -> bool:
+        """Nobody asked for a model in particular: another may stand in."""
+        return self.model == next(setting.default for setting in fields(self) if setting.name == "model")
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
 
 def normal_base_path(path: str) -> str:
     path = path.strip("/")
@@ -175,6 +186,15 @@ def load(
                 values[name] = _convert(source, value, kind)
                 break
     return Settings(**values)
+
+
+def as_environ(settings: Settings) -> dict[str, str]:
+    """The variables from which ``load`` builds the same settings in another process."""
+    return {env_name(field.name): _as_text(getattr(settings, field.name)) for field in fields(Settings)}
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def settings_fields() -> tuple[Field[Any], ...]:

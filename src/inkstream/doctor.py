@@ -1,58 +1,28 @@
-"""What this machine has, lacks and should change.
-
-Each check looks at one thing and returns findings; ``serve`` asks the same checks that stand in its way.
-A check changes nothing, raises nothing for what it can foresee, and looks at the real thing: it binds the
-port, writes to the folder, loads the engine's library.
-"""
+"""What this machine has, lacks and should change."""
 
 from __future__ import annotations
 
-import errno
+import asyncio
+import hashlib
 import importlib.metadata
 import importlib.resources
 import locale
-import secrets
-import shutil
 import sqlite3
 import sys
-import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
-from inkstream import probe
+from inkstream import models, probe
 from inkstream.config import Settings
-from inkstream.probe import Device, bind_problem, size
+from inkstream.errors import ModelError
+from inkstream.models import Model
+from inkstream.models.catalog import all_parts
+from inkstream.preflight import BEFORE_SERVING, Check, Finding, Subject
+from inkstream.probe import Device, size
 from inkstream.words import Words
 
-Level = Literal["ok", "warn", "fail"]
-
 PACKAGES = ("inkstream", "fastapi", "starlette", "uvicorn", "httpx", "orjson", "xllamacpp")
-ENOUGH_DISK_BYTES = 2 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """``fix`` says what to do; it is empty where nothing needs doing."""
-
-    check: str
-    level: Level
-    text: str
-    fix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is examined, and in which language the doctor speaks."""
-
-    settings: Settings
-    environ: Mapping[str, str]
-    say: Words
-
-
-Check = Callable[[Subject], Iterator[Finding]]
 
 
 def python(subject: Subject) -> Iterator[Finding]:
@@ -107,69 +77,6 @@ def language(subject: Subject) -> Iterator[Finding]:
         yield Finding("locale", "warn", text, fix)
 
 
-def exposure(subject: Subject) -> Iterator[Finding]:
-    """Whoever reaches the port spends this machine's time: beyond loopback a key is required."""
-    settings, say = subject.settings, subject.say
-    if settings.is_loopback or settings.key:
-        level = say("only this machine", "仅本机") if settings.is_loopback else say("with a key", "需要密钥")
-        yield Finding("access", "ok", f"{settings.host}: {level}")
-        return
-    text = say(
-        f"{settings.host} can be reached from other machines, and no access key is set",
-        f"其他机器可以访问 {settings.host}，但没有设置访问密钥",
-    )
-    command = f"inkstream serve --host {settings.host} --key {secrets.token_urlsafe(18)}"
-    yield Finding("access", "fail", text, command)
-
-
-def port(subject: Subject) -> Iterator[Finding]:
-    settings, say = subject.settings, subject.say
-    where = f"{settings.host}:{settings.port}"
-    problem = bind_problem(settings.host, settings.port)
-    if problem is None:
-        yield Finding("port", "ok", say(f"{where} is free", f"{where} 可用"))
-        return
-    if problem.errno == errno.EADDRINUSE:
-        text = say(f"{where} is taken by another program", f"{where} 已被其他程序占用")
-        yield Finding("port", "fail", text, f"inkstream serve --port {_free_port_after(settings)}")
-    elif problem.errno == errno.EACCES:
-        text = say(f"port {settings.port} needs root", f"端口 {settings.port} 需要 root 权限")
-        yield Finding("port", "fail", text, "inkstream serve --port 8000")
-    else:
-        text = say(f"cannot listen on {where}: {problem.strerror}", f"无法监听 {where}:{problem.strerror}")
-        fix = say("--host takes an address of this machine", "--host 应为本机的地址")
-        yield Finding("port", "fail", text, fix)
-
-
-def _free_port_after(settings: Settings) -> int:
-    following = range(settings.port + 1, min(settings.port + 50, 65536))
-    return next((port for port in following if bind_problem(settings.host, port) is None), 0)
-
-
-def folder(subject: Subject) -> Iterator[Finding]:
-    say, path = subject.say, subject.settings.data_dir
-    there = next(parent for parent in (path, *path.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        text = say(f"cannot write to {there}: {error.strerror}", f"无法写入 {there}:{error.strerror}")
-        yield Finding("folder", "fail", text, "inkstream serve --data-dir FOLDER")
-        return
-    yield Finding("folder", "ok", say(f"{path} can be written", f"{path} 可写"))
-    yield _disk(there, say)
-
-
-def _disk(path: Path, say: Words) -> Finding:
-    free = shutil.disk_usage(path).free
-    text = say(f"{size(free)} free on its disk", f"所在磁盘剩余 {size(free)}")
-    if free >= ENOUGH_DISK_BYTES:
-        return Finding("disk", "ok", text)
-    return Finding(
-        "disk", "warn", text, say("a model takes 0.1 to 2 GB and more", "一个模型需要 0.1 至 2 GB 或更多")
-    )
-
-
 def engine(subject: Subject) -> Iterator[Finding]:
     """The engine's library and the devices that it can compute on, GPUs above all."""
     if subject.settings.engine == "scripted" or subject.settings.engine_url:
@@ -207,6 +114,74 @@ def _gpu(subject: Subject, usable: list[Device]) -> Iterator[Finding]:
         yield Finding("gpu", "ok", say("none seen; the CPU answers", "未检测到，使用 CPU"))
 
 
+def model(subject: Subject) -> Iterator[Finding]:
+    """The file that would be served, found as the engine finds it, and whether it fits into memory."""
+    settings, say = subject.settings, subject.say
+    if settings.engine == "scripted" or settings.engine_url:
+        return
+    try:
+        found = asyncio.run(_find(settings))
+    except ModelError as error:
+        if error.code != "model_offline" or settings.offline:
+            yield Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")
+            return
+        text = say(f"{settings.model} is not here yet", f"本地还没有 {settings.model}")
+        fix = say("serve fetches it; beforehand: ", "serve 会自动下载；也可提前运行 ")
+        yield Finding("model", "warn", text, f"{fix}inkstream pull {settings.model}")
+        return
+    yield _presence(found, settings, say)
+    yield _fit(found, settings, say)
+    if subject.is_thorough:
+        yield _checksum(found, say)
+
+
+async def _find(settings: Settings) -> Model:
+    return await models.fetch(
+        settings.model,
+        settings.models_dir,
+        on_progress=lambda _: None,
+        offline=True,
+        is_default=settings.is_default_model,
+    )
+
+
+def _presence(found: Model, settings: Settings, say: Words) -> Finding:
+    text = f"{found.name}, {size(found.size_bytes)}, {found.path}"
+    if found.notice is None:
+        return Finding("model", "ok", text)
+    stands_in = say(f"; it stands in for {settings.model}", f"（暂代 {settings.model}）")
+    return Finding("model", "warn", text + stands_in, f"inkstream pull {settings.model}")
+
+
+def _fit(found: Model, settings: Settings, say: Words) -> Finding:
+    needed = models.memory_needed(found, settings.context * settings.slots)
+    free = models.memory().available_bytes
+    text = say(f"needs about {size(needed)}, {size(free)} free", f"约需 {size(needed)}，可用 {size(free)}")
+    if needed <= free:
+        return Finding("memory", "ok", text)
+    fix = say(
+        f"--context {settings.context // 2}, fewer --slots, or a smaller model (inkstream models)",
+        f"改用 --context {settings.context // 2}、减少 --slots，或换小一些的模型（见 inkstream models）",
+    )
+    return Finding("memory", "warn", text, fix)
+
+
+def _checksum(found: Model, say: Words) -> Finding:
+    """Reads every byte. The expected sum is the one remembered when the file came, see ``Model``."""
+    digests = [_sha256(found.path.with_name(part)) for part in all_parts(found.path.name)]
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    if whole == found.sha256:
+        return Finding("checksum", "ok", f"SHA-256 {whole[:16]}…")
+    text = say(f"{found.path} has changed since it came", f"{found.path} 的内容与下载时不同")
+    fix = say("delete it, then: ", "删除后重新下载：") + f"inkstream pull {found.name}"
+    return Finding("checksum", "fail", text, fix)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def network(subject: Subject) -> Iterator[Finding]:
     """Proxies and mirrors that downloads go through; never with their credentials."""
     say = subject.say
@@ -220,12 +195,6 @@ def network(subject: Subject) -> Iterator[Finding]:
     yield Finding("mirrors", "ok", say("package index: ", "软件包源：") + text)
 
 
-BEFORE_SERVING: tuple[Check, ...] = (exposure, folder, port)
 CHECKS: tuple[Check, ...] = (
-    python, packages, page, sqlite, language, exposure, port, folder, engine, network,
+    python, packages, page, sqlite, language, *BEFORE_SERVING, engine, model, network,
 )  # fmt: skip
-
-
-def examine(subject: Subject, checks: tuple[Check, ...] = CHECKS) -> Iterator[Finding]:
-    for check in checks:
-        yield from check(subject)

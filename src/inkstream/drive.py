@@ -24,12 +24,13 @@ from inkstream.engines import (
     Emitted,
     Engine,
     Finish,
+    Phase,
     Progress,
     Prompt,
     Request,
     Sampling,
 )
-from inkstream.errors import EngineFailed, EngineLost, Fenced, LogUnwritable
+from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable
 from inkstream.events import Draft, Event, Kind, encode
 from inkstream.log import Claim, Entry, Log, Run
 
@@ -98,13 +99,23 @@ class Drive:
             self._claim = await self._log.claim(self.run.id, self.run.epoch)
             if self._around.engine.status.phase is not Phase.READY:
                 self.note("engine", asdict(self._around.engine.status))
-            return await self._append_ending(await self._live())
+            return await self._append_ending(await self._ended_somehow())
         except Fenced:
             return False
-        except LogUnwritable as error:
-            return await self._append_ending([self._unwritable(error)])
 
     # Attempts
+
+    async def _ended_somehow(self) -> list[Draft]:
+        """The run's last events, whatever goes wrong: every ending reaches the reader."""
+        try:
+            return await self._live()
+        except LogUnwritable as error:
+            return [self._unwritable(error)]
+        except LogError:
+            raise
+        except Exception:
+            logger.exception("run %s failed", self.run.id)
+            return [failed("internal", "Something went wrong in the server. Its console says what.")]
 
     async def _live(self) -> list[Draft]:
         """Ask engines until one of them, or somebody else, gives the run its ending."""
@@ -115,11 +126,6 @@ class Drive:
                 await self._outlive(death)
             except EngineFailed as error:
                 return [failed(error.code, error.message, retryable=error.retryable)]
-            except LogUnwritable as error:
-                return [self._unwritable(error)]
-            except Exception:
-                logger.exception("run %s failed", self.run.id)
-                return [failed("internal", "Something went wrong in the server. Its console says what.")]
         return [self._ending]
 
     async def _interruptible(self, attempt: Awaitable[list[Draft]]) -> list[Draft]:

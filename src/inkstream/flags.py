@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 from inkstream import __version__
+from inkstream.commands import COMMANDS, Command
 from inkstream.config import Settings, default_of, settings_fields
 from inkstream.words import Words, wrap
 
@@ -31,72 +32,6 @@ SECTIONS = (
     Section("model", "What answers", "由什么来回答"),
     Section("key", "Who may", "谁可以访问"),
     Section("queue", "How much", "容量与时限"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """``settings`` are those that it takes as flags, None for all. Without ``en`` it is not listed."""
-
-    name: str
-    en: str = ""
-    zh: str = ""
-    settings: frozenset[str] | None = None
-    examples: tuple[tuple[str, str, str], ...] = ()
-
-
-COMMANDS = (
-    Command(
-        "serve",
-        "serve the chat page and the API",
-        "启动聊天页面和 API",
-        examples=(
-            (
-                "inkstream serve --open",
-                "on http://127.0.0.1:8000, opened in the browser",
-                "启动并在浏览器中打开",
-            ),
-            ("inkstream serve --model smollm2-135m", "a smaller model", "换用更小的模型"),
-            (
-                "inkstream serve --engine scripted",
-                "no model at all, to try the page",
-                "不加载模型，只试用页面",
-            ),
-            ("inkstream serve --host 0.0.0.0 --key SECRET", "for the whole network", "向整个局域网开放"),
-        ),
-    ),
-    Command(
-        "pull",
-        "download a model",
-        "下载模型",
-        settings=frozenset({"data_dir", "offline"}),
-        examples=(
-            ("inkstream pull", "the default model", "下载默认模型"),
-            (
-                "inkstream pull qwen2.5-1.5b",
-                "by alias; 'inkstream models' lists them",
-                "按别名下载，别名见 inkstream models",
-            ),
-        ),
-    ),
-    Command(
-        "models",
-        "list models: what is here and what fits this machine",
-        "列出模型：本地已有哪些，本机装得下哪些",
-        settings=frozenset({"data_dir"}),
-    ),
-    Command(
-        "engine",
-        "run an engine alone, for 'serve --engine-url'",
-        "单独运行引擎，供 serve --engine-url 连接",
-    ),
-    Command(
-        "doctor",
-        "check this machine and say what to do",
-        "检查本机环境，并给出解决办法",
-        settings=frozenset({"host", "port", "data_dir", "model", "engine", "engine_url", "key", "offline"}),
-    ),
-    Command("gateway"),
 )
 
 
@@ -272,6 +207,10 @@ def _serve_extras(options: argparse._ArgumentGroup, say: Words) -> None:
     options.add_argument("--open", action="store_true", help=text)
 
 
+def _child_extras(options: argparse._ArgumentGroup, _: Words) -> None:
+    options.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+
+
 def _pull_extras(options: argparse._ArgumentGroup, say: Words) -> None:
     text = say(
         "alias, hub name or path; without it the model of the settings",
@@ -292,6 +231,8 @@ def _doctor_extras(options: argparse._ArgumentGroup, say: Words) -> None:
 
 EXTRAS: dict[str, Callable[[argparse._ArgumentGroup, Words], None]] = {
     "serve": _serve_extras,
+    "engine": _child_extras,
+    "gateway": _child_extras,
     "pull": _pull_extras,
     "models": _json_extras,
     "doctor": _doctor_extras,

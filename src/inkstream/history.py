@@ -54,7 +54,11 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """``ending`` is the public part of the run's terminal event, empty while it lives."""
+    """``ending`` is the public part of the run's terminal event, empty while it lives.
+
+    ``last_id`` is the wire id of the last event that ``parts`` tells, where they were folded from a living
+    run; it is never stored.
+    """
 
     id: str
     chat: str
@@ -65,6 +69,7 @@ class Message:
     run: str | None = None
     state: RunState = RunState.DONE
     ending: dict[str, Any] | None = None
+    last_id: str | None = None
 
 
 class History:

@@ -91,7 +91,7 @@ class Runs:
         prompt = None
         if key is None or await self._log.find(principal, key) is None:
             self._require_engine()
-            self.admission.require_room()
+            self.admission.require_room(len(self._drives))
             prompt = await self._rendered(ask)
         new = NewRun(uuid.uuid4().hex, principal, ask.encode(), key, body_hash)
         run, is_new = await self._log.create(new)
@@ -168,6 +168,7 @@ class Runs:
             run=run.id,
             state=run.state,
             ending=ending.payload if ending else None,
+            last_id=f"{events[-1].epoch}:{events[-1].seq}" if events else None,
         )
 
     async def _events(self, run: str) -> list[Event]:

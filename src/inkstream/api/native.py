@@ -256,6 +256,7 @@ def _message(message: Message) -> dict[str, Any]:
         "parts": message.parts,
         "created_at": message.created_at,
         "run": message.run,
+        "last_id": message.last_id,
         "state": message.state,
         "finish": ending.get("finish"),
         "error": ending if "code" in ending else None,

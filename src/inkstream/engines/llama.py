@@ -129,9 +129,10 @@ class LlamaEngine:
         try:
             if self._launch:
                 await self._start(self._launch)
-            while self._status.phase is not Phase.READY:
+            while self._status.phase in (Phase.LOADING, Phase.CONNECTING):
                 if not await self._try_connect():
                     await asyncio.sleep(POLL_SECONDS)
+            self.describe()  # raises where somebody closed us meanwhile
         except InkstreamError as error:
             self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
             raise
@@ -294,19 +295,25 @@ class LlamaEngine:
             return orjson.loads(response.content)
 
     async def _batches(self, body: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
-        """The server's events, as many at a time as have come: a slow consumer gets larger batches."""
+        """The server's events, as many at a time as have come: a slow consumer gets larger batches.
+
+        What waits here is bounded by the length of the answer.
+        """
         async with (
             self._translated() as client,
             client.stream("POST", "/completion", content=orjson.dumps(body)) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise _refusal(response.status_code, await response.aread())
-            rest = b""
-            async for block in response.aiter_raw():
-                *frames, rest = (rest + block).split(b"\n\n")
-                events = [orjson.loads(frame[len(DATA) :]) for frame in frames if frame.startswith(DATA)]
-                if events:
-                    yield events
+            inbox = _Inbox()
+            reading = asyncio.create_task(inbox.fill(response.aiter_raw()))
+            try:
+                while frames := await inbox.take():
+                    yield [orjson.loads(frame[len(DATA) :]) for frame in frames]
+                await reading
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -376,6 +383,33 @@ class _Answer:
         if visible:
             tokens, self._told = self._predicted - self._told, self._predicted
             yield Chunk(visible, tokens)
+
+
+class _Inbox:
+    """Frames of a stream between the task that reads them and the consumer. An empty take is the end."""
+
+    def __init__(self) -> None:
+        self._frames: list[bytes] = []
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def fill(self, blocks: AsyncIterator[bytes]) -> None:
+        rest = b""
+        try:
+            async for block in blocks:
+                *frames, rest = (rest + block).split(b"\n\n")
+                self._frames += [frame for frame in frames if frame.startswith(DATA)]
+                self._changed.set()
+        finally:
+            self._ended = True
+            self._changed.set()
+
+    async def take(self) -> list[bytes]:
+        while not self._frames and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        frames, self._frames = self._frames, []
+        return frames
 
 
 def _payload(request: Request, emitted: Emitted, ids: list[int], limit: int) -> dict[str, Any]:

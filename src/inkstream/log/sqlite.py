@@ -329,3 +329,14 @@ def _lock(folder: Path) -> FileLock:
             f"the folder {folder} cannot be written: {error.strerror}. Free it, or set INKSTREAM_DATA_DIR."
         ) from error
     return lock
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a gateway is alive on the folder. Creates nothing."""
+    if not (folder / "gateway.lock").exists():
+        return False
+    try:
+        _lock(folder).release()
+    except FolderInUse:
+        return True
+    return False

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inkstream.models.catalog import ALIASES
-from inkstream.models.download import Patience
+from inkstream.models.failures import Patience
 from inkstream.models.machine import Memory, bytes_needed, memory
 from inkstream.models.obtain import fetch
 from inkstream.models.progress import Download

@@ -23,7 +23,7 @@ QWEN3: Sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
 SMOLLM2: Sampling = {"temperature": 0.2, "top_p": 0.9}
 
 # What is taken where the user does not say: small before exact, but nothing below four bits.
-QUANTISATIONS = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q4_1", "Q5_K_M", "Q5_0", "Q6_K", "Q8_0", "BF16", "F16", "F32")
+QUANTISATIONS = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q4_1", "Q5_K_M", "Q6_K", "Q8_0", "BF16", "F16", "FP16", "F32")
 
 HUB_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?::([^/\\][^\\]*))?")
 # A name from a hub becomes a path on this disk: nothing absolute, nothing with "..", no reserved character.

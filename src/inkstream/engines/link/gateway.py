@@ -19,10 +19,10 @@ from inkstream.engines import (
     Progress,
     Prompt,
     Request,
-    Sampling,
     Status,
 )
-from inkstream.engines.link.wire import VERSION, Frames, Mailbox, error_end, is_proof, proof, result
+from inkstream.engines.link.codec import error_end, read_capabilities, read_end, read_status
+from inkstream.engines.link.wire import VERSION, Frames, Mailbox, is_proof, proof
 from inkstream.errors import EngineFailed, EngineLost
 
 RETRY_SECONDS = 0.02
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 class LinkEngine:
     """The engine behind a ``Host``. ``open`` starts connecting; ``async with`` opens and closes.
 
-    When the connection is lost, every open call raises EngineLost at once. A process that is stopped keeps
-    its sockets open, so a host that owes the answer to a ping and says nothing for ``stall_seconds`` is lost too.
+    When the connection is lost, every open call raises EngineLost at once. A stopped process keeps its
+    sockets open, so a host that owes the answer to a ping and is silent for ``stall_seconds`` is lost too.
 
     A host that refuses this gateway (another key, another version) shows as given up, with the reason, until
     one answers that does not.
@@ -100,7 +100,7 @@ class LinkEngine:
         with self._call("render", messages) as box:
             while box.end is None:
                 await box.filled()
-            return cast(Prompt, result(box.end))  # the host answers a render with a prompt
+            return cast(Prompt, read_end(box.end))  # the host answers a render with a prompt
 
     async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
         with self._call("generate", request, emitted) as box:
@@ -111,7 +111,7 @@ class LinkEngine:
                     text, tokens, ids, logprobs = box.take_chunk()
                     yield Chunk(text, tokens, None if ids is None else tuple(ids), logprobs)
                 elif box.end is not None:
-                    yield cast(Finish, result(box.end))  # the host ends a generation with a finish
+                    yield cast(Finish, read_end(box.end))  # the host ends a generation with a finish
                     return
                 else:
                     await box.filled()
@@ -177,9 +177,10 @@ class _Connection(Frames):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # Dialling a dead engine's port over and over, the system may pick that port for our own end: the
-        # socket is then connected to itself, and the engine could not listen there again.
+        # socket is then connected to itself, and the engine could not listen there again. Not at once:
+        # uvloop leaks a socket that is aborted while it is being made.
         if transport.get_extra_info("sockname") == transport.get_extra_info("peername"):
-            self.drop()
+            asyncio.get_running_loop().call_soon(self.drop)
         self._tick_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -212,7 +213,7 @@ class _Connection(Frames):
         return box
 
     def leave(self, box: Mailbox) -> None:
-        """The caller takes nothing more. Frames keep their order: what starts next starts behind the cancel."""
+        """The caller takes nothing more. Frames keep their order: the next call starts behind the cancel."""
         del self._boxes[box.call]
         if box.end is None and self.is_open:
             self.send(("cancel", box.call))
@@ -244,7 +245,7 @@ class _Connection(Frames):
     def _on_news(self, frame: dict[str, Any]) -> None:
         boxes = self._boxes
         if "status" in frame:
-            self._engine.hear(_status(frame["status"]), _capabilities(frame["capabilities"]))
+            self._engine.hear(read_status(frame["status"]), read_capabilities(frame["capabilities"]))
         for call, share in frame["progress"]:
             if (box := boxes.get(call)) is not None:
                 box.share = share
@@ -271,15 +272,3 @@ class _Connection(Frames):
             self.send(("ping",))
         self._silent_ticks += 1
         return self._tick_later()
-
-
-def _sampling(value: dict[str, Any]) -> Sampling:
-    return Sampling(**value | {"stop": tuple(value["stop"])})
-
-
-def _status(value: dict[str, Any]) -> Status:
-    return Status(**value | {"phase": Phase(value["phase"])})
-
-
-def _capabilities(value: dict[str, Any] | None) -> Capabilities | None:
-    return None if value is None else Capabilities(**value | {"defaults": _sampling(value["defaults"])})

@@ -19,15 +19,12 @@ from inkstream.engines import (
     Message,
     Phase,
     Progress,
-    Prompt,
     Request,
-    Sampling,
     Status,
 )
-from inkstream.engines.link.wire import VERSION, End, Frames, Mailbox, error_end, is_proof, proof
+from inkstream.engines.link.codec import End, error_end, read_emitted, read_messages, read_request
+from inkstream.engines.link.wire import VERSION, Frames, Mailbox, is_proof, proof
 from inkstream.errors import EngineError, EngineFailed, EngineLost
-
-HANDSHAKE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +35,12 @@ class Host:
     A gateway that disconnects cancels its own calls and nobody else's.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, *, handshake_seconds: float = 5.0) -> None:
         """Raises ValueError for an empty key: it would serve everybody on this machine."""
         if not key:
             raise ValueError("the link needs a key")
         self.key = key.encode()
+        self.handshake_seconds = handshake_seconds
         self.status = Status(Phase.LOADING)
         self.capabilities: Capabilities | None = None
         self._engine: Engine | None = None
@@ -151,7 +149,8 @@ class _Connection(Frames):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self.drop)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._host.handshake_seconds, self.drop)
         self._host.add(self)
         self.send({"version": VERSION, "nonce": self.nonce})
 
@@ -216,9 +215,9 @@ class _Connection(Frames):
     def _on_request(self, frame: list[Any]) -> None:
         match frame:
             case ["generate", int(call), request, emitted]:
-                self._start(call, partial(self._generate, _request(request), _emitted(emitted)))
+                self._start(call, partial(self._generate, read_request(request), read_emitted(emitted)))
             case ["render", int(call), messages]:
-                self._start(call, partial(self._render, [Message(**message) for message in messages]))
+                self._start(call, partial(self._render, read_messages(messages)))
             case ["cancel", int(call)]:
                 if call in self._calls:
                     self._calls[call].cancel()
@@ -226,7 +225,7 @@ class _Connection(Frames):
                 self._news["pong"] = True
                 self._flush_soon()
             case _:
-                raise ValueError(f"the gateway sent a frame of unknown shape: {frame!r:.100}")
+                raise ValueError(f"the gateway asked for something unknown: {frame[:1]!r:.50}")
 
     def _start(self, call: int, work: Callable[[Mailbox], Awaitable[None]]) -> None:
         box = self._boxes[call] = Mailbox(call)
@@ -325,15 +324,3 @@ def _why_unencodable(item: object) -> str | None:
     except TypeError as error:
         return str(error)
     return None
-
-
-def _request(value: dict[str, Any]) -> Request:
-    sampling = value["sampling"]
-    return Request(
-        value["id"], Prompt(**value["prompt"]), Sampling(**sampling | {"stop": tuple(sampling["stop"])})
-    )
-
-
-def _emitted(value: dict[str, Any]) -> Emitted:
-    ids = value["ids"]
-    return Emitted(value["text"], None if ids is None else tuple(ids), value["tokens"])

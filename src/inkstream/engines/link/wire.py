@@ -1,4 +1,4 @@
-"""What both ends of the link share: frames, proofs, mailboxes and how errors travel."""
+"""What both ends of the link share: frames, proofs and mailboxes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from typing import Any, cast
 
 import orjson
 
-from inkstream.engines import Finish, Prompt
-from inkstream.errors import EngineError, EngineFailed, EngineLost
+from inkstream.engines.link.codec import End
 
 VERSION = 1
 HANDSHAKE_BYTES = 4096
 LENGTH_BYTES = 4
 PIECES = 256
-
-End = tuple[str, Any]
-"""How a call ended: ``finish``, ``prompt`` or ``error``, and the value that goes with it."""
 
 
 class Frames(asyncio.Protocol):
@@ -167,24 +163,3 @@ class Mailbox:
             await self.waiter
         finally:
             self.waiter = None
-
-
-def error_end(error: EngineError) -> End:
-    return "error", {
-        "lost": isinstance(error, EngineLost),
-        "code": error.code,
-        "message": error.message,
-        "retryable": isinstance(error, EngineFailed) and error.retryable,
-    }
-
-
-def result(end: End) -> Finish | Prompt:
-    """The value of a call that succeeded. Raises EngineLost, EngineFailed as the engine did."""
-    kind, value = end
-    if kind == "finish":
-        return Finish(**value)
-    if kind == "prompt":
-        return Prompt(**value)
-    if value["lost"]:
-        raise EngineLost(value["message"], code=value["code"])
-    raise EngineFailed(value["message"], code=value["code"], retryable=value["retryable"])
