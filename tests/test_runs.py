@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,14 +150,18 @@ class World:
 
 @asynccontextmanager
 async def world(
-    folder: Path, engine: Mortal | None = None, script: Script | None = None, **settings: object
+    folder: Path,
+    engine: Mortal | None = None,
+    script: Script | None = None,
+    on_progress: Callable[[], None] = lambda: None,
+    **settings: object,
 ) -> AsyncIterator[World]:
     engine = engine or Mortal(script)
     log = await SqliteLog.open(folder)
     history = await History.open(folder)
     try:
         chosen = Settings(data_dir=folder, **settings)  # type: ignore[arg-type]  # test's words
-        async with Runs.open(log, history, engine, chosen) as runs:
+        async with Runs.open(log, history, engine, chosen, on_progress) as runs:
             yield World(log, history, runs, engine)
     finally:
         await history.aclose()
@@ -386,6 +390,20 @@ async def test_a_dying_engine_delays_nobody_else_for_good(tmp_path: Path) -> Non
             await asyncio.sleep(0)
             w.engine.return_as()
         assert {await w.text(run) for run in runs} == {expected}
+
+
+async def test_every_engine_that_writes_is_of_use_even_if_the_one_before_died_idle(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with world(tmp_path, on_progress=lambda: told.append("of use")) as w:
+        for life in range(1, 4):
+            await w.events(await w.ask())
+            await w.events(await w.ask())
+            assert len(told) == life
+            async with w.runs.live("local") as (_, news):
+                w.engine.die()
+                while not isinstance(await news.get(), Status):
+                    pass
+            w.engine.return_as()
 
 
 async def test_an_engine_that_cannot_continue_keeps_the_text_and_says_so(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def failed(code: str, message: str, *, retryable: bool = False) -> Draft:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all drives of a process share. ``on_progress`` hears that a dead engine's work went on."""
+    """What all drives of a process share. ``on_progress`` hears that the engine has been of use."""
 
     log: Log
     engine: Engine
@@ -192,9 +192,8 @@ class Drive:
         if self._first_token_at is None:
             self._first_token_at = time.time()
         await self._append(*_drafts(pieces, chunk))
-        if self._deaths:
-            self._deaths = 0
-            self._around.on_progress()
+        self._deaths = 0
+        self._around.on_progress()
         return Chunk("", 0, ())
 
     async def _outlive(self, death: EngineLost) -> None:
