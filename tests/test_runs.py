@@ -440,6 +440,21 @@ async def test_a_prompt_that_kills_ends_alone_and_the_others_finish(tmp_path: Pa
                 assert text_of(fold(events)) == expected
 
 
+async def test_suspects_are_let_in_one_by_one_and_go_on_together_once_they_write(tmp_path: Path) -> None:
+    engine = Mortal()
+    engine.set(Status(Phase.LOADING))
+    async with world(tmp_path, engine) as w:
+        runs = [await w.ask() for _ in range(4)]
+    log = await SqliteLog.open(tmp_path)
+    for run in await log.open_runs():
+        claim = await log.claim(run.id, run.epoch, after_death=True)
+        await log.claim(run.id, claim.epoch, after_death=True)
+    await log.aclose()
+    async with world(tmp_path, script=Script(tokens_per_second=50, answer_tokens=100)) as w:
+        assert len({await w.text(run) for run in runs}) == 1
+        assert w.engine.most_at_once == len(runs)
+
+
 async def test_a_given_up_engine_ends_what_waits_and_refuses_what_comes(tmp_path: Path) -> None:
     engine = Mortal()
     engine.set(Status(Phase.LOADING))
