@@ -80,8 +80,11 @@ async def _check_fresh_readers(server: Server, campaign: Campaign) -> None:
 # On the files, when the server is gone
 
 
-async def check_files(folder: Path, campaign: Campaign) -> None:
-    """Log and history, read without the server, hold what the readers were told, and nothing else."""
+async def check_files(folder: Path, campaign: Campaign, besides: Iterable[str] = ()) -> None:
+    """Log and history, read without the server, hold what the readers were told, and nothing else.
+
+    ``besides`` are the keys of runs that belong to no campaign.
+    """
     log, history = await SqliteLog.open(folder), await History.open(folder)
     try:
         for answer in campaign.answers:
@@ -96,7 +99,10 @@ async def check_files(folder: Path, campaign: Campaign) -> None:
     finally:
         await history.aclose()
         await log.aclose()
-    await asyncio.to_thread(_check_tables, folder, campaign)
+    await asyncio.to_thread(_check_tables, folder, campaign, besides)
+    for answer in campaign.answers:
+        check_stops(campaign, answer)
+        check_failure(campaign, answer)
 
 
 def check_run(campaign: Campaign, answer: Answer, run: Run, events: Sequence[Event]) -> None:
@@ -119,14 +125,14 @@ def check_row(campaign: Campaign, answer: Answer, row: Stored) -> None:
         campaign.blame(f"run {answer.run}: the history tells another end: {row.state} {row.ending}")
 
 
-def _check_tables(folder: Path, campaign: Campaign) -> None:
+def _check_tables(folder: Path, campaign: Campaign, besides: Iterable[str]) -> None:
     for name in ("log.db", "history.db"):
         with closing(sqlite3.connect(folder / name)) as db:
             if (found := db.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
                 campaign.blame(f"{name} is damaged: {found}")
     with closing(sqlite3.connect(folder / "log.db")) as db:
         keys = Counter(key for (key,) in db.execute("SELECT key FROM runs"))
-    mine = Counter(answer.key for answer in campaign.answers)
+    mine = Counter([*besides, *(answer.key for answer in campaign.answers)])
     if keys != mine:
         campaign.blame(f"the log has runs that nobody asked for, or lacks some: {keys - mine} {mine - keys}")
 
@@ -147,7 +153,9 @@ def check_stops(campaign: Campaign, answer: Answer) -> None:
             if (stop.state, stop.last_seq) != (last.kind.value, last.seq):
                 campaign.blame(f"run {answer.run}: a stop was answered {stop}, the end is {last}")
         elif last.seq - stop.last_seq > STEP_EVENTS:
-            campaign.blame(f"run {answer.run}: wrote {last.seq - stop.last_seq} events behind a confirmed stop")
+            campaign.blame(
+                f"run {answer.run}: wrote {last.seq - stop.last_seq} events behind a confirmed stop"
+            )
     if last.kind is Kind.STOPPED and answer.question.stop_after is None:
         campaign.blame(f"run {answer.run}: was stopped, which nobody asked for")
 
@@ -169,7 +177,9 @@ async def check_against_undisturbed(campaign: Campaign, answer: Answer, script: 
     expected, written = spelled(await undisturbed(answer, script)), spelled(folded(answer.transcript.events))
     is_done = answer.transcript.events[-1].kind is Kind.DONE
     if written != (expected if is_done else expected[: len(written)]):
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(written, expected, strict=False)))
+        same = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(written, expected, strict=False))
+        )
         campaign.blame(
             f"run {answer.run}: differs from the undisturbed answer from character {same} of {len(expected)}"
         )
@@ -180,7 +190,9 @@ async def undisturbed(answer: Answer, script: Script) -> Parts:
     engine = Scripted(replace(script, tokens_per_second=0, load_seconds=0))
     said = [Message(role, content) for role, content in answer.said]  # type: ignore[arg-type]  # roles of ours
     prompt = await engine.render(said)
-    sampling = Sampling(**{**answer.question.sampling, "stop": tuple(answer.question.sampling.get("stop", ()))})
+    sampling = Sampling(
+        **{**answer.question.sampling, "stop": tuple(answer.question.sampling.get("stop", ()))}
+    )
     items = [item async for item in engine.generate(Request("x", prompt, sampling), Emitted())]
     splitter = ChannelSplitter()
     pieces = splitter.feed("".join(item.text for item in items if isinstance(item, Chunk)))
@@ -218,4 +230,3 @@ def gaps(answers: Iterable[Answer], blows: Sequence[Blow]) -> dict[str, list[flo
                 if len(hit) == 1 and hit[0].is_deadly and hit[0].until:
                     found[hit[0].role].append(after.at - hit[0].until)
     return found
-
