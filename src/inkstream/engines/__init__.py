@@ -7,9 +7,14 @@ One shape, one file per implementation; ``tests/test_engines.py`` runs one suite
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from inkstream.config import Settings
+from inkstream.errors import ModelError
 
 
 class Phase(StrEnum):
@@ -175,3 +180,49 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model file that is completely there. ``sha256`` in hexadecimal spares an engine computing it.
+
+    ``defaults`` is what the model's makers recommend where the file itself does not say.
+    """
+
+    path: Path
+    name: str = ""
+    sha256: str = ""
+    defaults: Sampling = field(default_factory=Sampling)
+
+
+@asynccontextmanager
+async def create(settings: Settings, weights: Weights | None = None) -> AsyncGenerator[Engine]:
+    """The engine that the settings name, closed at the end of the block.
+
+    It loads while the block runs, and its status tells how that goes, a failure included. All but
+    ``scripted`` need ``weights``. Raises ConfigError for a bad script.
+    """
+    if settings.engine == "scripted":
+        from inkstream.engines.scripted import Script, Scripted  # noqa: PLC0415 - the chosen one alone
+
+        scripted = Scripted(Script.parse(settings.script))
+        try:
+            yield scripted
+        finally:
+            await scripted.aclose()
+        return
+    if weights is None:
+        raise ModelError(f"The engine '{settings.engine}' needs a model file.")
+    from inkstream.engines.llama import Launch, LlamaEngine  # noqa: PLC0415 - the chosen one alone
+
+    launch = Launch(
+        path=weights.path,
+        context=settings.context,
+        slots=settings.slots,
+        threads=settings.threads,
+        gpu_layers=settings.gpu_layers,
+        is_verbose=settings.log_level == "debug",
+        sha256=weights.sha256,
+    )
+    async with LlamaEngine.local(launch, weights.name, weights.defaults).loading() as engine:
+        yield engine

@@ -1,0 +1,482 @@
+"""llama.cpp over HTTP: its server in this process, or one that runs elsewhere.
+
+Deliberate oddities:
+
+- A prompt goes to the server as token ids. The template is rendered with placeholders and tokenised apart
+  from the contents, so that ``<|im_end|>`` typed by a user is text.
+- A cut answer goes on from its text. The ids in the stream cannot be used: of a character that spans
+  several tokens it names only the last one.
+- Stop strings are matched here and never sent: the server cannot match across a seam.
+- A seeded answer that goes on is drawn with another seed, or it would reuse the draws of its beginning.
+- A budget of nothing is never sent: the server would still generate one token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import fields
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from inkstream.config import LOOPBACK
+from inkstream.engines import (
+    Capabilities,
+    Chunk,
+    Emitted,
+    Finish,
+    Message,
+    Phase,
+    Progress,
+    Prompt,
+    Request,
+    Sampling,
+    Status,
+)
+from inkstream.engines.gguf import read_header
+from inkstream.engines.llama_server import Launch, LlamaServer, read_through
+from inkstream.engines.stops import StopMatcher
+from inkstream.errors import EngineError, EngineFailed, EngineLost, InkstreamError
+
+__all__ = ["Launch", "LlamaEngine"]
+
+POLL_SECONDS = 0.25
+TIMEOUT = httpx.Timeout(300.0, connect=5.0)
+"""Reading may take long: a slow machine reads a block of a prompt for minutes before it says anything."""
+
+SEEDS = 2**32 - 1
+"""The number of seeds; the next one asks llama.cpp for a random seed."""
+
+PLACEHOLDER = "inkstreamContent{}Here"
+PLACEHOLDERS = re.compile(r"inkstreamContent(\d+)Here")
+BORDER = -1
+"""Stands between texts that are tokenised in one call: the server hands ids in its input through."""
+
+DATA = b"data: "
+
+PARAMETERS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "repeat_penalty",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}
+
+
+class LlamaEngine:
+    """Made by ``local`` or ``remote``. Nothing happens before ``load``; ``status`` tells how that goes."""
+
+    def __init__(self, launch: Launch | None, url: str, key: str, model: str, defaults: Sampling) -> None:
+        self._launch, self._model, self._defaults = launch, model, defaults
+        self._server: LlamaServer | None = None
+        self._client = _client(url, key) if url else None
+        self._weights = ""
+        self._capabilities: Capabilities | None = None
+        self._slots = asyncio.Semaphore(1)
+        self._status = Status(Phase.LOADING if launch else Phase.CONNECTING)
+        self._changed = asyncio.Event()
+
+    @classmethod
+    def local(cls, launch: Launch, model: str = "", defaults: Sampling | None = None) -> Self:
+        """A server in this process. ``defaults`` win over what the model file recommends."""
+        return cls(launch, "", "", model or launch.path.stem, defaults or Sampling())
+
+    @classmethod
+    def remote(cls, url: str, key: str = "", model: str = "", defaults: Sampling | None = None) -> Self:
+        """A llama-server that somebody else runs."""
+        return cls(None, url, key, model, defaults or Sampling())
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.load()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def loading(self) -> AsyncGenerator[Self]:
+        """The engine loads while the block runs, and is closed at its end; ``status`` tells of a failure."""
+        task = asyncio.create_task(self._load_quietly())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            await self.aclose()
+            if not task.cancelled():
+                task.result()
+
+    async def load(self) -> None:
+        """Start the server, if it is ours, and wait until it is ready; for a remote one without limit.
+
+        While the native part loads, the event loop of this process stands still. Reading the file
+        beforehand, which the status follows, makes that short. Raises ModelError, or EngineFailed where a
+        remote server refuses us.
+        """
+        try:
+            if self._launch:
+                await self._start(self._launch)
+            while self._status.phase in (Phase.LOADING, Phase.CONNECTING):
+                if not await self._try_connect():
+                    await asyncio.sleep(POLL_SECONDS)
+            self.describe()  # raises where somebody closed us meanwhile
+        except InkstreamError as error:
+            self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
+            raise
+
+    async def _load_quietly(self) -> None:
+        with suppress(InkstreamError):
+            await self.load()
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    async def status_after(self, seen: Status) -> Status:
+        """While the server does not answer, it is waiting that tries to reach it again."""
+        while self._status == seen:
+            changed = self._changed
+            if seen.phase is not Phase.CONNECTING:
+                await changed.wait()
+            elif not await self._reconnect():
+                await asyncio.sleep(POLL_SECONDS)
+        return self._status
+
+    def describe(self) -> Capabilities:
+        if self._capabilities is None or self._status.phase is not Phase.READY:
+            raise EngineLost(f"llama.cpp is {self._status.phase.value}.")
+        return self._capabilities
+
+    async def render(self, messages: Sequence[Message]) -> Prompt:
+        context = self.describe().context_length
+        marked = [{"role": m.role, "content": PLACEHOLDER.format(i)} for i, m in enumerate(messages)]
+        reply = await self._call("/apply-template", {"messages": marked})
+        # Odd places hold the number of the message whose content goes there.
+        pieces = PLACEHOLDERS.split(reply["prompt"])
+        contents = [messages[int(number)].content for number in pieces[1::2]]
+        template, said = await self._tokenize(pieces[::2], True), await self._tokenize(contents, False)
+        ids = [id for pair in zip(template, [*said, []], strict=True) for part in pair for id in part]
+        if len(ids) >= context:
+            raise _too_long(len(ids), context)
+        opens_thinking = pieces[-1].rstrip().endswith("<think>")
+        return Prompt(len(ids), ids, "thinking" if opens_thinking else "text")
+
+    async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+        ids, limit = await self._primed(request, emitted)
+        async with self._slots:
+            answer = _Answer(request, emitted)
+            if limit > 0:
+                async with aclosing(self._batches(_payload(request, emitted, ids, limit))) as batches:
+                    async for events in batches:
+                        for item in answer.read(events):
+                            yield item
+                        if answer.is_over:
+                            break
+                if not answer.is_over:
+                    raise EngineLost("llama.cpp broke off in the middle of an answer.")
+        for rest in answer.end():
+            yield rest
+
+    async def busy_slots(self) -> int:
+        """How many slots are generating, by the server's own account. Raises EngineLost, EngineFailed."""
+        return sum(slot["is_processing"] for slot in await self._call("/slots"))
+
+    async def aclose(self) -> None:
+        """Generations that still run raise EngineLost."""
+        self._set(Status(Phase.GIVEN_UP, code="engine_closed", message="llama.cpp was closed."))
+        if self._client:
+            await self._client.aclose()
+        if self._server:
+            await asyncio.to_thread(self._server.close)
+
+    async def _start(self, launch: Launch) -> None:
+        header = await asyncio.to_thread(read_header, launch.path)
+        loop = asyncio.get_running_loop()
+
+        def on_share(share: float) -> None:
+            loop.call_soon_threadsafe(self._set, Status(Phase.LOADING, share=round(share, 2)))
+
+        self._weights = await asyncio.to_thread(read_through, launch.path, on_share, launch.sha256)
+        self._server = await asyncio.to_thread(LlamaServer.start, launch, header)
+        self._client = _client(self._server.url, self._server.key)
+
+    async def _try_connect(self) -> bool:
+        """Raises EngineFailed where trying again is no use."""
+        try:
+            await self._call("/health")
+            props, models = await self._call("/props"), await self._call("/v1/models")
+        except EngineLost:
+            return False
+        seen, self._capabilities = self._capabilities, self._read(props, models["data"][0])
+        if seen is None or seen.slots != self._capabilities.slots:
+            self._slots = asyncio.Semaphore(self._capabilities.slots)
+        self._set(Status(Phase.READY))
+        return True
+
+    async def _reconnect(self) -> bool:
+        try:
+            return await self._try_connect()
+        except EngineFailed as error:
+            self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
+            return True
+
+    def _read(self, props: dict[str, Any], model: dict[str, Any]) -> Capabilities:
+        context = props["default_generation_settings"]["n_ctx"]
+        build = self._server.build if self._server else props.get("build_info")
+        # A remote server tells no checksum: the shape of its weights has to do.
+        weights = self._weights or {key: model["meta"].get(key) for key in ("n_vocab", "n_params", "size")}
+        identity = orjson.dumps(
+            [weights, props["chat_template"], context, build], option=orjson.OPT_SORT_KEYS
+        )
+        return Capabilities(
+            engine="llama",
+            model=self._model or model["id"],
+            fingerprint=f"llama:{hashlib.sha256(identity).hexdigest()[:32]}",
+            context_length=context,
+            slots=props["total_slots"],
+            continues="text",
+            exact_seam=False,
+            defaults=_defaults(props["default_generation_settings"]["params"], self._defaults),
+        )
+
+    def _set(self, status: Status) -> None:
+        if status == self._status or self._status.phase is Phase.GIVEN_UP:
+            return
+        self._status = status
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _primed(self, request: Request, emitted: Emitted) -> tuple[list[int], int]:
+        """The ids that the server is to read, and how many it may add to them."""
+        context = self.describe().context_length
+        ids = request.prompt.payload
+        if not isinstance(ids, list) or not all(type(id) is int for id in ids):
+            raise EngineFailed("The prompt was rendered by another engine.", code="bad_prompt")
+        if len(ids) >= context:
+            raise _too_long(len(ids), context)
+        if emitted.text:
+            (behind,) = await self._tokenize([emitted.text], False)
+            ids = ids + behind
+        limit = request.sampling.max_tokens
+        room = context - len(ids)
+        return ids, room if limit is None else min(room, limit - emitted.tokens)
+
+    async def _tokenize(self, texts: Sequence[str], with_control: bool) -> list[list[int]]:
+        """The ids of each text. Only ``with_control`` are control tokens recognised in it."""
+        content: list[str | int] = [part for text in texts for part in (text, BORDER)]
+        body = {"content": content, "add_special": with_control, "parse_special": with_control}
+        tokens: list[list[int]] = [[]]
+        for id in (await self._call("/tokenize", body))["tokens"] if texts else []:
+            if id == BORDER:
+                tokens.append([])
+            else:
+                tokens[-1].append(id)
+        return tokens[:-1]
+
+    async def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        async with self._translated() as client:
+            if body is None:
+                response = await client.get(path)
+            else:
+                response = await client.post(path, content=_encode(body))
+            if response.status_code != httpx.codes.OK:
+                raise _refusal(response.status_code, response.content)
+            return orjson.loads(response.content)
+
+    async def _batches(self, body: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The server's events, as many at a time as have come: a slow consumer gets larger batches.
+
+        What waits here is bounded by the length of the answer.
+        """
+        async with (
+            self._translated() as client,
+            client.stream("POST", "/completion", content=_encode(body)) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                raise _refusal(response.status_code, await response.aread())
+            inbox = _Inbox()
+            reading = asyncio.create_task(inbox.fill(response.aiter_raw()))
+            try:
+                while frames := await inbox.take():
+                    yield [orjson.loads(frame[len(DATA) :]) for frame in frames]
+                await reading
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[httpx.AsyncClient]:
+        if self._client is None or self._client.is_closed:
+            raise EngineLost("llama.cpp is not running.")
+        try:
+            yield self._client
+        except (httpx.TransportError, httpx.StreamError) as error:
+            self._set(Status(Phase.CONNECTING))
+            raise EngineLost(f"llama.cpp does not answer: {type(error).__name__} {error}".rstrip()) from error
+
+
+class _Answer:
+    """What comes of one request, as far as it lies beyond the seam."""
+
+    def __init__(self, request: Request, emitted: Emitted) -> None:
+        self._request, self._emitted = request, emitted
+        self._stops = StopMatcher(request.sampling.stop, emitted.text)
+        self._started = time.monotonic()
+        self._first_token: float | None = None
+        self._predicted = 0
+        self._told = 0
+        self._cached = 0
+        self._stop_type: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self._stops.matched is not None or self._stop_type is not None
+
+    def read(self, events: Sequence[dict[str, Any]]) -> Iterator[Chunk | Progress]:
+        """A batch of the server's events becomes one chunk at most."""
+        visible = ""
+        for event in events:
+            if "error" in event:
+                raise _failure(event["error"])
+            if progress := event.get("prompt_progress"):
+                self._cached = progress["cache"]
+                yield Progress(progress["processed"] / max(progress["total"], 1))
+                continue
+            visible += self._add(event)
+            if self.is_over:
+                break
+        yield from self._chunk(visible)
+
+    def end(self) -> Iterator[Chunk | Finish]:
+        yield from self._chunk(self._stops.flush())
+        now = time.monotonic()
+        first = self._first_token or now
+        yield Finish(
+            reason="stop"
+            if self._stops.matched is not None or self._stop_type in ("eos", "word")
+            else "length",
+            prompt_tokens=self._request.prompt.tokens,
+            completion_tokens=self._emitted.tokens + self._predicted,
+            cached_tokens=self._cached,
+            timings={"prefill_seconds": first - self._started, "decode_seconds": now - first},
+        )
+
+    def _add(self, event: dict[str, Any]) -> str:
+        self._first_token = self._first_token or time.monotonic()
+        self._predicted = event["tokens_predicted"]
+        if event["stop"]:
+            self._stop_type = event["stop_type"]
+        return self._stops.feed(event["content"])
+
+    def _chunk(self, visible: str) -> Iterator[Chunk]:
+        if visible:
+            tokens, self._told = self._predicted - self._told, self._predicted
+            yield Chunk(visible, tokens)
+
+
+class _Inbox:
+    """Frames of a stream between the task that reads them and the consumer. An empty take is the end."""
+
+    def __init__(self) -> None:
+        self._frames: list[bytes] = []
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def fill(self, blocks: AsyncIterator[bytes]) -> None:
+        rest = b""
+        try:
+            async for block in blocks:
+                *frames, rest = (rest + block).split(b"\n\n")
+                self._frames += [frame for frame in frames if frame.startswith(DATA)]
+                self._changed.set()
+        finally:
+            self._ended = True
+            self._changed.set()
+
+    async def take(self) -> list[bytes]:
+        while not self._frames and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        frames, self._frames = self._frames, []
+        return frames
+
+
+def _payload(request: Request, emitted: Emitted, ids: list[int], limit: int) -> dict[str, Any]:
+    sampling = request.sampling
+    payload: dict[str, Any] = {
+        "prompt": ids,
+        "n_predict": limit,
+        "stream": True,
+        "return_progress": True,
+        "cache_prompt": True,
+    }
+    for ours, theirs in PARAMETERS.items():
+        if (value := getattr(sampling, ours)) is not None:
+            payload[theirs] = value
+    if sampling.seed is not None:
+        payload["seed"] = (sampling.seed + emitted.tokens) % SEEDS
+    return payload
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise EngineFailed(f"The text cannot be sent to llama.cpp: {error}.", code="bad_prompt") from error
+
+
+def _defaults(params: dict[str, Any], wanted: Sampling) -> Sampling:
+    # llama.cpp keeps 32-bit floats: 0.8 comes back as 0.800000011920929.
+    told = {ours: round(params[theirs], 6) for ours, theirs in PARAMETERS.items() if theirs in params}
+    given = {f.name: value for f in fields(wanted) if (value := getattr(wanted, f.name)) not in (None, ())}
+    return Sampling(**{**told, **given})
+
+
+def _client(url: str, key: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}),
+        timeout=TIMEOUT,
+        # The server closes idle connections after 5 s: ours must be gone before, or a request meets that.
+        limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
+        trust_env=urlsplit(url).hostname not in LOOPBACK,
+    )
+
+
+def _refusal(status: int, body: bytes) -> EngineError:
+    try:
+        error = orjson.loads(body)["error"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        error = {"code": status, "message": body[:200].decode("utf-8", "replace")}
+    return _failure(error)
+
+
+def _failure(error: dict[str, Any]) -> EngineError:
+    status, message = error.get("code", 500), error.get("message", "")
+    if error.get("type") == "exceed_context_size_error":
+        return _too_long(error["n_prompt_tokens"], error["n_ctx"])
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return EngineFailed(f"llama.cpp refuses our key: {message}", code="engine_refused")
+    if status == httpx.codes.SERVICE_UNAVAILABLE:
+        return EngineLost(f"llama.cpp is not ready: {message}")
+    return EngineFailed(f"llama.cpp: {message}", retryable=status >= 500)
+
+
+def _too_long(tokens: int, context: int) -> EngineFailed:
+    return EngineFailed(
+        f"The prompt has {tokens} tokens; the context holds {context}, one of them for the answer.",
+        code="prompt_too_long",
+    )
