@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import hashlib
+import random
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from inkstream.errors import ModelError
 from inkstream.models import local
-from tests.fake_hub import Change, Cut, Reply, Stall, Swallow, fake_hub
+from tests.fake_hub import Change, Cut, Fault, Reply, Stall, Swallow, fake_hub
 from tests.models_world import HASTE, NAME, REPO, WEIGHTS, offer, world
 from tests.tiny_gguf import tiny_gguf
 
@@ -84,6 +88,8 @@ async def test_no_half_file_is_ever_taken_for_the_model(tmp_path: Path) -> None:
 
 FETCH = """
 import asyncio, sys
+from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from inkstream.models import Patience, fetch
 
@@ -266,6 +272,35 @@ async def test_a_sign_in_page_is_not_taken_for_the_file(tmp_path: Path) -> None:
         hub.faults = [Reply(200, {"Content-Type": "text/html"}, b"<html>pay first</html>")]
         refusal = await world(tmp_path, hub).refusal()
     assert "web page" in refusal.message
+
+
+def random_faults(chance: random.Random) -> list[Fault]:
+    kinds: list[Callable[[], Fault]] = [
+        lambda: Cut(chance.randrange(len(WEIGHTS))),
+        lambda: Cut(chance.randrange(3)),
+        lambda: Reply(chance.choice([403, 416, 429, 500, 503])),
+        lambda: Reply(200, {"ETag": '"other"'}, WEIGHTS[: chance.randrange(len(WEIGHTS))]),
+    ]
+    return [chance.choice(kinds)() for _ in range(chance.randrange(8))]
+
+
+async def test_whatever_fails_in_whatever_order_the_file_is_right_or_absent(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with fake_hub() as hub, fake_hub() as scope:
+        for there in (hub, scope):
+            offer(there)
+        for turn in range(10):
+            here = world(tmp_path / str(turn), hub, scope)
+            for there in (hub, scope):
+                there.faults = random_faults(chance)
+                there.tells_hash, there.tells_etag = chance.random() < 0.5, chance.random() < 0.5
+                there.honours_range, there.honours_if_range = chance.random() < 0.7, chance.random() < 0.7
+            while not here.file.exists():
+                with suppress(ModelError):
+                    await here.fetch()
+            assert here.file.read_bytes() == WEIGHTS
 
 
 async def test_two_fetches_at_once_download_once(tmp_path: Path) -> None:

