@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import inkstream
-from inkstream.api import native, ops
+from inkstream.api import article, native, openai, ops
 from inkstream.api.body import BodyLimit
 from inkstream.api.errors import error_response
 from inkstream.api.guard import Guard
@@ -27,7 +27,7 @@ def create_app(services: Services) -> ASGIApp:
         title="inkstream", version=inkstream.__version__, root_path=settings.base_path, redoc_url=None
     )
     app.state.services = services
-    for module in (native, ops):
+    for module in (native, article, openai, ops):
         app.include_router(module.router)
     app.mount("/", Page(settings))
     app.add_exception_handler(InkstreamError, _ours)
@@ -74,7 +74,7 @@ async def _malformed(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
     code = "bad_json" if first["type"] == "json_invalid" else "invalid_parameter"
-    return error_response(Invalid(f"{where}: {first['msg']}", code=code), request.scope["path"])
+    return error_response(Invalid(f"{where}: {first['msg']}", code=code, param=where), request.scope["path"])
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -54,13 +54,10 @@ def error_response(error: InkstreamError, path: str = "") -> Response:
     """The reply; below ``/v1`` in the shape that OpenAI's clients read."""
     status = status_of(error)
     body: dict[str, object] = {"code": error.code, "message": error.message}
-    if isinstance(error, Expired):
-        body["message_path"] = error.message_path
     if path.startswith("/v1"):
-        body |= {
-            "type": OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
-            "param": None,
-        }
+        body = error_body(error)
+    elif isinstance(error, Expired):
+        body["message_path"] = error.message_path
     headers = {"cache-control": "no-store"}
     if status in (429, 503, 507):
         seconds = error.retry_after_seconds if isinstance(error, Overloaded) else UNWRITABLE_RETRY_SECONDS
@@ -68,3 +65,11 @@ def error_response(error: InkstreamError, path: str = "") -> Response:
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(encode({"error": body}), status, headers, media_type="application/json")
+
+
+def error_body(error: InkstreamError) -> dict[str, object]:
+    """What OpenAI's clients read in ``error``."""
+    status = status_of(error)
+    kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    param = error.param if isinstance(error, Invalid) else None
+    return {"message": error.message, "type": kind, "param": param, "code": error.code}

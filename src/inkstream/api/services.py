@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from inkstream.api.sse import EventStream, OpenStreams
+from inkstream.api.sse import OPENING, EventStream, OpenStreams
 from inkstream.config import Settings
 from inkstream.engines import Engine, Sampling
 from inkstream.events import encode
@@ -29,13 +29,14 @@ class Services:
     runs: Runs
     streams: OpenStreams
 
-    def stream(self, frames: Any) -> EventStream:
+    def stream(self, frames: Any, opening: bytes = OPENING) -> EventStream:
         """A server-sent event reply with this server's heartbeat and patience."""
         return EventStream(
             frames,
             self.streams,
             heartbeat_seconds=self.settings.heartbeat_seconds,
             patience_seconds=self.settings.patience_seconds,
+            opening=opening,
         )
 
 
@@ -76,7 +77,8 @@ class SamplingIn(BaseModel):
     stop: list[StopString] = Field(default=[], max_length=16)
 
     def sampling(self) -> Sampling:
-        return Sampling(**{**self.model_dump(), "stop": tuple(self.stop)})
+        given = self.model_dump(include=set(SamplingIn.model_fields))
+        return Sampling(**{**given, "stop": tuple(self.stop)})
 
 
 def services(request: Request) -> Services:

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from inkstream.events import Event, Note, frame
 
-RETRY_MILLISECONDS = 2000
+OPENING = b"retry: 2000\n: ok\n\n"  # the milliseconds after which a browser comes back
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store, no-transform"),
@@ -68,10 +68,11 @@ class EventStream(Response):
         *,
         heartbeat_seconds: float,
         patience_seconds: float,
+        opening: bytes = OPENING,
     ) -> None:
         self.status_code = 200
         self.background = None
-        self._frames, self._streams = frames, streams
+        self._frames, self._streams, self._opening = frames, streams, opening
         self._heartbeat, self._patience = heartbeat_seconds, patience_seconds
         self._last_sent = time.monotonic()
         self._is_sending = False
@@ -96,7 +97,7 @@ class EventStream(Response):
 
     async def _pump(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await self._send(send, b"retry: %d\n: ok\n\n" % RETRY_MILLISECONDS)
+        await self._send(send, self._opening)
         async for piece in self._frames:
             await self._send(send, piece)
 
