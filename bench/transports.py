@@ -6,8 +6,8 @@ byte in both directions above TCP. Requests carry the headers of a browser, beca
 
     python bench/transports.py [--streams 32] [--rate 50] [--seconds 5] [--rounds 5]
 
-Prints a Markdown table of medians. Latency is from a token's making to its arrival. CPU is the server's, less what
-making the tokens costs; extra bytes are all those that are not the token's own JSON.
+Prints a Markdown table of medians. Latency is from a token's making to its arrival. CPU is the server's, less
+what making the tokens costs; extra bytes are all those that are not the token's own JSON.
 """
 
 from __future__ import annotations
@@ -327,9 +327,8 @@ def main() -> None:
     if given.serve:
         serve(given.serve, given.rate, given.seconds)
         return
-    print(
-        f"{given.streams} streams, {given.rate:g} tokens/s each, for {given.seconds:g} s, {given.rounds} rounds."
-    )
+    pace = f"{given.rate:g} tokens/s each, for {given.seconds:g} s"
+    print(f"{given.streams} streams, {pace}, {given.rounds} rounds.")
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     # The server inherits a socket that listens already: nobody has to wait for it.
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
