@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import qwen2_gguf
+from tests import qwen2_gguf
 
 BUILD = Path(__file__).parent.parent / ".build" / "models"
 

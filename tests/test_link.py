@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hmac
 import random
 import signal
@@ -33,6 +34,7 @@ from inkstream.engines import (
 )
 from inkstream.engines.link import Host, LinkEngine
 from inkstream.engines.link.gateway import _Connection as Dialled
+from inkstream.engines.link.wire import Mailbox
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.errors import EngineError, EngineFailed, EngineLost
 
@@ -416,6 +418,23 @@ async def test_a_cancel_that_travels_with_its_request_leaves_the_connection_well
         frame = await raw.receive()
         assert [end[:2] for end in frame["ends"]] == [[2, "prompt"]]
         assert engine.active == 0
+
+
+async def test_calls_that_are_over_leave_nothing_behind_on_either_side() -> None:
+    engine = Scripted(Script(answer_tokens=5))
+    foreign = mailboxes()  # other tests' tracebacks keep some
+    async with linked(engine) as link:
+        for _ in range(20):
+            await link.render([Message("user", "hi")])
+            await collect(link.generate(request(), Emitted()))
+            async with aclosing(link.generate(request(), Emitted())) as stream:
+                await anext(stream)
+        await until(lambda: len(mailboxes()) <= len(foreign))
+
+
+def mailboxes() -> list[Mailbox]:
+    gc.collect()
+    return [one for one in gc.get_objects() if isinstance(one, Mailbox)]
 
 
 async def test_a_render_that_is_cancelled_is_cancelled_at_the_engine() -> None:

@@ -16,7 +16,6 @@ import httpx
 import orjson
 import pytest
 
-import qwen2_gguf
 from inkstream import engines
 from inkstream.config import Settings
 from inkstream.engines import (
@@ -35,6 +34,7 @@ from inkstream.engines.gguf import read_header
 from inkstream.engines.llama import Launch, LlamaEngine
 from inkstream.engines.llama_server import LlamaServer
 from inkstream.errors import EngineFailed, EngineLost, ModelError
+from tests import qwen2_gguf
 
 CONTEXT = 1024
 DRAWN = Sampling(temperature=1.0, top_p=1.0, top_k=40, min_p=0.0, seed=7, max_tokens=48)
@@ -52,7 +52,7 @@ NASTY = (
 
 @pytest.fixture(scope="module")
 def server(qwen2: Path, anyio_backend: str) -> LlamaServer:
-    return LlamaServer.start(Launch(path=qwen2, context=CONTEXT, slots=2), read_header(qwen2))
+    return LlamaServer.start(Launch(path=qwen2, context=CONTEXT, slots=2, threads=1), read_header(qwen2))
 
 
 @pytest.fixture(scope="module")
@@ -220,10 +220,10 @@ async def test_the_fingerprint_is_that_of_weights_and_context(
     qwen2: Path, renamed: Path, altered: Path
 ) -> None:
     launches = [
-        Launch(path=qwen2, context=512),
-        Launch(path=renamed, context=512, slots=1),
-        Launch(path=qwen2, context=768),
-        Launch(path=altered, context=512),
+        Launch(path=qwen2, context=512, threads=1),
+        Launch(path=renamed, context=512, slots=1, threads=1),
+        Launch(path=qwen2, context=768, threads=1),
+        Launch(path=altered, context=512, threads=1),
     ]
     seen = []
     for launch in launches:
@@ -235,7 +235,7 @@ async def test_the_fingerprint_is_that_of_weights_and_context(
 
 async def test_the_status_follows_the_loading(qwen2: Path) -> None:
     weights = Weights(qwen2, name="tiny")
-    async with engines.create(Settings(engine="llama", context=512, slots=1), weights) as engine:
+    async with engines.create(Settings(engine="llama", context=512, slots=1, threads=1), weights) as engine:
         seen = [engine.status]
         with pytest.raises(EngineLost):
             engine.describe()
@@ -288,7 +288,7 @@ def nothing(model: Path) -> bytes:
 async def test_a_corrupt_file_is_named(qwen2: Path, tmp_path: Path, spoil: Callable[[Path], bytes]) -> None:
     path = tmp_path / "spoilt.gguf"
     path.write_bytes(spoil(qwen2))
-    engine = LlamaEngine.local(Launch(path=path, context=512, slots=1))
+    engine = LlamaEngine.local(Launch(path=path, context=512, slots=1, threads=1))
     with pytest.raises(ModelError, match="spoilt") as error:
         await engine.load()
     assert error.value.code == "model_corrupt"
@@ -319,7 +319,7 @@ from pathlib import Path
 from inkstream.engines.gguf import read_header
 from inkstream.engines.llama_server import Launch, LlamaServer
 path = Path(sys.argv[1])
-server = LlamaServer.start(Launch(path=path, context=1024, slots=2), read_header(path))
+server = LlamaServer.start(Launch(path=path, context=1024, slots=2, threads=1), read_header(path))
 print(server.url, server.key, flush=True)
 sys.stdin.read()
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,7 @@ from inkstream.config import Settings
 from inkstream.engines import Phase, Sampling, Status, Weights, create
 from inkstream.engines.link import Host
 from inkstream.errors import ConfigError, ModelError
+from inkstream.words import Words, language
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
         )
         weights, notice = _weights(found), found.notice
     if notice:
-        logger.warning("%s", notice)
+        logger.warning("%s", Words(language(os.environ))(notice["en"], notice["zh"]))
     async with create(settings, weights) as engine:
         host.attach(engine)
         await asyncio.get_running_loop().create_future()

@@ -288,8 +288,10 @@ class LlamaEngine:
 
     async def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
         async with self._translated() as client:
-            content = None if body is None else orjson.dumps(body)
-            response = await client.request("GET" if body is None else "POST", path, content=content)
+            if body is None:
+                response = await client.get(path)
+            else:
+                response = await client.post(path, content=_encode(body))
             if response.status_code != httpx.codes.OK:
                 raise _refusal(response.status_code, response.content)
             return orjson.loads(response.content)
@@ -301,7 +303,7 @@ class LlamaEngine:
         """
         async with (
             self._translated() as client,
-            client.stream("POST", "/completion", content=orjson.dumps(body)) as response,
+            client.stream("POST", "/completion", content=_encode(body)) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise _refusal(response.status_code, await response.aread())
@@ -429,6 +431,13 @@ def _payload(request: Request, emitted: Emitted, ids: list[int], limit: int) -> 
     return payload
 
 
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise EngineFailed(f"The text cannot be sent to llama.cpp: {error}.", code="bad_prompt") from error
+
+
 def _defaults(params: dict[str, Any], wanted: Sampling) -> Sampling:
     # llama.cpp keeps 32-bit floats: 0.8 comes back as 0.800000011920929.
     told = {ours: round(params[theirs], 6) for ours, theirs in PARAMETERS.items() if theirs in params}
@@ -441,7 +450,8 @@ def _client(url: str, key: str) -> httpx.AsyncClient:
         base_url=url,
         headers={"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}),
         timeout=TIMEOUT,
-        limits=httpx.Limits(max_connections=None),
+        # The server closes idle connections after 5 s: ours must be gone before, or a request meets that.
+        limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
         trust_env=urlsplit(url).hostname not in LOOPBACK,
     )
 

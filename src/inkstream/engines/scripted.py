@@ -173,7 +173,10 @@ class Scripted:
 
     async def render(self, messages: Sequence[Message]) -> Prompt:
         self._require_ready()
-        text = orjson.dumps([[message.role, message.content] for message in messages]).decode()
+        try:
+            text = orjson.dumps([[message.role, message.content] for message in messages]).decode()
+        except orjson.JSONEncodeError as error:
+            raise EngineFailed(f"The text is no Unicode: {error}.", code="bad_prompt") from error
         tokens = len(_cut(text))
         if tokens >= self.script.context:
             raise _too_long(tokens, self.script.context)

@@ -233,6 +233,6 @@ def _notice(wanted: Wish, substitute: Wish, reason: str) -> dict[str, str]:
     return {
         "en": f"{wanted.name} could not be fetched ({reason}). {substitute.name} answers instead: a very "
         f"small model that knows English only. '{pull}' fetches {wanted.name} once a hub can be reached.",
-        "zh": f"未能获取 {wanted.name}({reason})。现由 {substitute.name} 代为回答:"
-        f"这是一个很小的模型,只懂英语。能访问模型库后,运行“{pull}”即可获取 {wanted.name}。",
+        "zh": f"未能获取 {wanted.name}（{reason}）。现由 {substitute.name} 代为回答："
+        f"这是一个很小的模型，只懂英语。能访问模型库后，运行“{pull}”即可获取 {wanted.name}。",
     }

@@ -143,7 +143,7 @@ class _Connection(Frames):
         self._host = host
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._boxes: dict[int, Mailbox] = {}
-        self._due: list[Mailbox] = []
+        self._due: dict[int, Mailbox] = {}
         self._news: dict[str, Any] = {}
         self._is_flushing = False
 
@@ -268,10 +268,8 @@ class _Connection(Frames):
             self._put(box)
 
     def _put(self, box: Mailbox) -> None:
-        if not box.is_due:
-            box.is_due = True
-            self._due.append(box)
-            self._flush_soon()
+        self._due[box.call] = box
+        self._flush_soon()
 
     def _flush_soon(self) -> None:
         if not self._is_flushing:
@@ -285,10 +283,9 @@ class _Connection(Frames):
 
     def _take_frame(self) -> dict[str, Any]:
         frame, self._news = self._news, {}
-        due, self._due = self._due, []
+        due, self._due = self._due, {}
         chunks, shares, ends = [], [], []
-        for box in due:
-            box.is_due = False
+        for box in due.values():
             if box.pieces:
                 chunks.append((box.call, *box.take_chunk()))
             if box.share is not None:

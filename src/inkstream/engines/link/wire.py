@@ -109,7 +109,7 @@ class Mailbox:
     It has one taker. Chunks that meet are joined, so the box grows with the text and the ids only.
     """
 
-    __slots__ = ("call", "end", "ids", "is_due", "logprobs", "pieces", "share", "tokens", "waiter")
+    __slots__ = ("call", "end", "ids", "logprobs", "pieces", "share", "tokens", "waiter")
 
     def __init__(self, call: int) -> None:
         self.call = call
@@ -119,7 +119,6 @@ class Mailbox:
         self.ids: list[int] | None = None
         self.logprobs: Any = None
         self.end: End | None = None
-        self.is_due = False
         self.waiter: asyncio.Future[None] | None = None
 
     def put_chunk(self, text: str, tokens: int, ids: list[int] | None, logprobs: Any) -> None:
