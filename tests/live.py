@@ -17,6 +17,7 @@ from inkstream.config import Settings
 from inkstream.engines import Chunk, Emitted, Finish, Progress, Request
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.gateway import Protocol, Server, listen
+from inkstream.log import Run
 
 
 class Asked(Scripted):
@@ -45,9 +46,15 @@ class Live:
                 await asyncio.sleep(0.001)
 
     async def until_idle(self) -> None:
-        """Wait until no generation holds a slot of the engine and nobody waits for one."""
-        admission = self.services.runs.admission
-        await self.until(lambda: not (self.engine.active or admission.inside or admission.waiting))
+        """Wait until every run has ended and no generation holds a slot of the engine."""
+        await self.until(lambda: not (self.engine.active or self.services.runs._drives))
+
+    async def until_ended(self, run: str) -> Run:
+        """Wait for a run's end without being a reader of it."""
+        async with asyncio.timeout(10):
+            while not (found := await self.services.runs.get("local", run)).state.is_terminal:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        return found
 
 
 @asynccontextmanager

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 from hypothesis import given, settings
@@ -66,9 +64,9 @@ async def test_the_articles_events_arrive_under_its_names(tmp_path: Path) -> Non
         client(live) as http,
         http.stream("GET", "/stream", params={"prompt": "hi"}) as response,
     ):
-            assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-            assert response.headers["cache-control"] == "no-store, no-transform"
-            received = await events(response)
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["cache-control"] == "no-store, no-transform"
+        received = await events(response)
     assert received[0].retry == 2000
     assert "".join(texts(received)) == ANSWER
     assert (received[-1].event, received[-1].data, cursors(received)[-1]) == ("end", "[DONE]", "end")
@@ -226,31 +224,31 @@ async def test_a_reader_gets_the_rest_behind_every_code_point(tmp_path: Path) ->
 
 async def test_a_connection_cut_at_every_byte_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """A reader that keeps what an EventSource keeps: whole blocks, and the last id it saw."""
-    answer = "你好。A b\n👍🏽"
-    async with serving(tmp_path, Script(answer=answer)) as live:
-        async with Proxy(live.port).open() as proxy:
-            assert await followed(proxy.url) == answer
-            for after_bytes in range(proxy.streamed_bytes):
-                proxy.cut(after_bytes)
-                assert await followed(proxy.url) == answer
+    answer = "好。A\n👍🏽"
+    async with (
+        serving(tmp_path, Script(answer=answer)) as live,
+        Proxy(live.port).open() as proxy,
+        httpx.AsyncClient(base_url=proxy.url, trust_env=False) as http,
+    ):
+        assert await followed(http) == answer
+        for after_bytes in range(proxy.streamed_bytes):
+            proxy.cut(after_bytes)
+            assert await followed(http) == answer
 
 
-async def followed(url: str) -> str:
+async def followed(http: httpx.AsyncClient) -> str:
     last_id, said = "", ""
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-        while True:
-            params = {"prompt": "x", "chunk": "sentence"}
-            try:
-                async with http.stream(
-                    "GET", "/stream", params=params, headers={"last-event-id": last_id}
-                ) as r:
-                    if r.status_code == 204:
-                        return said
-                    async for event in EventSource(r).aiter_sse():
-                        last_id = event.id or last_id
-                        said += event.json()["text"] if event.event == "message" and event.data else ""
-            except httpx.TransportError:
-                pass
+    while True:
+        asking = http.stream("GET", "/stream", params={"prompt": "x"}, headers={"last-event-id": last_id})
+        try:
+            async with asking as response:
+                if response.status_code == 204:
+                    return said
+                async for event in EventSource(response).aiter_sse():
+                    last_id = event.id or last_id
+                    said += event.json()["text"] if event.event == "message" and event.data else ""
+        except httpx.TransportError:
+            pass
 
 
 async def test_who_comes_back_while_it_is_written_starts_no_second_run(tmp_path: Path) -> None:
@@ -282,10 +280,10 @@ async def test_a_run_without_a_reader_ends_after_its_linger(tmp_path: Path) -> N
     script = Script(answer_tokens=100_000, tokens_per_second=100)
     async with serving(tmp_path, script, linger_seconds=0.05) as live, client(live) as http:
         async with http.stream("GET", "/stream", params={"prompt": "x"}) as response:
-            received = [await anext(EventSource(response).aiter_sse())]
-            run = received[0].id.partition(":")[0]
-        await live.until_idle()
-        assert (await live.services.runs.get("local", run)).state == "stopped"
+            cursor = await anext(event.id async for event in EventSource(response).aiter_sse() if event.id)
+        run = cursor.partition(":")[0]
+        assert (await live.until_ended(run)).state == "stopped"
+        assert live.engine.active == 0
         rest = await asked(http, headers={"last-event-id": f"{run}:0"})
     assert rest[-1].event == "end"
 
