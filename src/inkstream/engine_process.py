@@ -60,7 +60,7 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
     if notice:
         logger.warning("%s", Words(language(os.environ))(notice["en"], notice["zh"]))
     async with create(settings, weights) as engine:
-        host.attach(engine)
+        host.attach(engine, notice)
         await asyncio.get_running_loop().create_future()
 
 

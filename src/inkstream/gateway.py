@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -13,12 +13,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from inkstream.api import create_app, open_services
 from inkstream.api.sse import ABORT, OpenStreams
 from inkstream.config import Settings
-from inkstream.engines import Engine, Phase, Status
+from inkstream.engines import Phase, Status
 from inkstream.engines.link import LinkEngine
+from inkstream.engines.llama import LlamaEngine
 from inkstream.errors import ConfigError
 
 GRACE_SECONDS = 2
 BACKLOG = 2048
+SEND_BUFFER_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
@@ -50,9 +52,10 @@ class Gateway:
     """One gateway, from its data folder to its last connection. ``say`` reports to whoever supervises it."""
 
     def __init__(self, settings: Settings, say: Callable[[dict[str, Any]], None]) -> None:
+        """Raises ConfigError for an engine URL that is none."""
         self._settings, self._say = settings, say
         self._server: Server | None = None
-        self._link: LinkEngine | None = None
+        self._engine = joined_engine(settings)
 
     async def serve(self) -> None:
         """Serve until told to stop.
@@ -63,8 +66,8 @@ class Gateway:
         with contextlib.closing(listen(self._settings)) as sock:
             port = sock.getsockname()[1]
             async with (
-                self._engine() as engine,
-                open_services(self._settings, engine, streams, self._progress) as services,
+                self._engine,
+                open_services(self._settings, self._engine, streams, self._progress) as services,
             ):
                 self._server = Server(self._config(create_app(services)), streams, lambda: self._ready(port))
                 await self._server.serve(sockets=[sock])
@@ -76,20 +79,14 @@ class Gateway:
     def hear(self, message: dict[str, Any]) -> None:
         """Take the supervisor's word on what became of the engine."""
         verdict = message.get("engine")
-        if self._link is None or not isinstance(verdict, dict):
+        if not isinstance(self._engine, LinkEngine) or not isinstance(verdict, dict):
             return
         if verdict.get("phase") == Phase.GIVEN_UP:
-            self._link.give_up(
+            self._engine.give_up(
                 Status(Phase.GIVEN_UP, code=verdict.get("code"), message=verdict.get("message"))
             )
         else:
-            self._link.resume()
-
-    @contextlib.asynccontextmanager
-    async def _engine(self) -> AsyncIterator[Engine]:
-        self._link = LinkEngine(self._settings.engine_url, self._settings.engine_key)
-        async with self._link:
-            yield self._link
+            self._engine.resume()
 
     def _config(self, app: Any) -> uvicorn.Config:
         return uvicorn.Config(
@@ -111,11 +108,26 @@ class Gateway:
         self._say({"progress": True})
 
 
+def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:
+    """The engine at ``engine_url``: one of ours behind its link, or a llama-server. Raises ConfigError."""
+    url = settings.engine_url
+    if url.startswith(("http://", "https://")):
+        return LlamaEngine.remote(url, settings.engine_key, settings.model)
+    try:
+        return LinkEngine(url, settings.engine_key)
+    except ValueError as error:
+        raise ConfigError(f"{error}, nor http://ADDRESS:PORT of a llama-server.") from error
+
+
 def listen(settings: Settings) -> socket.socket:
     """Take the port. Raises ConfigError."""
+    # Accepted connections inherit the send buffer. Left alone the system grows it to megabytes for a reader
+    # that takes nothing, and a slow reader may cost no more than this.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        sock = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        return sock
     except OSError as error:
         raise ConfigError(
             f"port {settings.port} on {settings.host} cannot be used: {error.strerror}."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,7 @@ class Host:
         self.status = Status(Phase.LOADING)
         self.capabilities: Capabilities | None = None
         self._engine: Engine | None = None
+        self._notice: Mapping[str, str] | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,12 +63,16 @@ class Host:
         """Tell how far the engine is while there is none yet."""
         self._publish(status, None)
 
-    def attach(self, engine: Engine) -> None:
-        """Offer this engine. From now on gateways hear its own status."""
+    def attach(self, engine: Engine, notice: Mapping[str, str] | None = None) -> None:
+        """Offer this engine. From now on gateways hear its own status.
+
+        ``notice`` is what users of this engine must be told, by language; it stands in every status.
+        """
         self._unfollow()
-        self._engine = engine
-        self._publish_status_of(engine)
-        self._follower = self.spawn(self._follow(engine, self.status))
+        self._engine, self._notice = engine, notice
+        status = engine.status
+        self._publish_status_of(engine, status)
+        self._follower = self.spawn(self._follow(engine, status))
 
     def detach(self, status: Status) -> None:
         """Take the engine back, for instance because it is given up; ``status`` says why.
@@ -116,17 +122,18 @@ class Host:
 
     async def _follow(self, engine: Engine, seen: Status) -> None:
         while True:
-            await engine.status_after(seen)
-            self._publish_status_of(engine)
-            seen = self.status
+            seen = await engine.status_after(seen)
+            self._publish_status_of(engine, seen)
 
     def _unfollow(self) -> None:
         if self._follower is not None:
             self._follower.cancel()
 
-    def _publish_status_of(self, engine: Engine) -> None:
-        status = engine.status
-        self._publish(status, engine.describe() if status.phase is Phase.READY else None)
+    def _publish_status_of(self, engine: Engine, status: Status) -> None:
+        capabilities = engine.describe() if status.phase is Phase.READY else None
+        if self._notice is not None:
+            status = replace(status, detail={**status.detail, "notice": self._notice})
+        self._publish(status, capabilities)
 
     def _publish(self, status: Status, capabilities: Capabilities | None) -> None:
         self.status, self.capabilities = status, capabilities
