@@ -37,7 +37,7 @@ def smollm2() -> Path:
 @pytest.fixture(scope="session")
 def qwen2() -> Path:
     """A tiny Qwen2 with the real vocabulary."""
-    import qwen2_gguf  # noqa: PLC0415 - what it needs, most tests do not
+    from tests import qwen2_gguf  # noqa: PLC0415  # what it needs, most tests do not
 
     model = BUILD / f"qwen2-{qwen2_gguf.version()}.gguf"
     if not model.exists():

@@ -16,7 +16,6 @@ import httpx
 import orjson
 import pytest
 
-import qwen2_gguf
 from inkstream import engines
 from inkstream.config import Settings
 from inkstream.engines import (
@@ -35,6 +34,7 @@ from inkstream.engines.gguf import read_header
 from inkstream.engines.llama import Launch, LlamaEngine
 from inkstream.engines.llama_server import LlamaServer
 from inkstream.errors import EngineFailed, EngineLost, ModelError
+from tests import qwen2_gguf
 
 CONTEXT = 1024
 DRAWN = Sampling(temperature=1.0, top_p=1.0, top_k=40, min_p=0.0, seed=7, max_tokens=48)

@@ -37,7 +37,7 @@ class Settings:
     host: str = _setting("127.0.0.1", "address to listen on", "监听地址")
     port: int = _setting(8000, "port to listen on", "监听端口", at_least=0)
     base_path: str = _setting(
-        "", "path prefix behind a proxy, such as /chat", "反向代理下的路径前缀,例如 /chat"
+        "", "path prefix behind a proxy, such as /chat", "反向代理下的路径前缀，例如 /chat"
     )
     data_dir: Path = _setting(
         Path(platformdirs.user_data_dir("inkstream", appauthor=False)),
@@ -47,40 +47,42 @@ class Settings:
 
     # What answers
     model: str = _setting(
-        "qwen2-0.5b", "alias, hub name or path of the model", "模型:别名、模型库名称或文件路径"
+        "qwen2-0.5b", "alias, hub name or path of the model", "模型：别名、模型库名称或文件路径"
     )
     engine: str = _setting(
         "auto", "what generates the text", "生成文本的引擎", choices=("auto", "llama", "scripted")
     )
     engine_url: str = _setting(
-        "", "join an engine that runs already instead of starting one", "连接已在运行的引擎,而不是启动新的"
+        "",
+        "where an engine listens: serve joins it instead of starting one",
+        "引擎的地址：serve 连接它，不再自行启动",
     )
     engine_key: str = _setting(
         "",
         "secret shared with that engine (default: kept in the data folder)",
-        "与该引擎共享的密钥(默认保存在数据文件夹)",
+        "与该引擎共享的密钥（默认保存在数据文件夹）",
     )
     context: int = _setting(
         8192,
         "tokens of context per answer, at most the model's own",
-        "每个回答的上下文长度(token),不超过模型上限",
+        "每个回答的上下文长度（token），不超过模型上限",
         at_least=256,
     )
     slots: int = _setting(4, "answers generated at the same time", "同时生成的回答数", at_least=1)
     threads: int = _setting(
         0,
         "CPU threads of the engine, 0 for all cores but one",
-        "引擎使用的 CPU 线程数,0 表示留出一个核心,其余全用",
+        "引擎使用的 CPU 线程数,0 表示留出一个核心，其余全用",
         at_least=0,
     )
     gpu_layers: int = _setting(
-        -1, "layers put on a GPU, -1 for as many as fit", "放到 GPU 上的层数,-1 表示尽量多", at_least=-1
+        -1, "layers put on a GPU, -1 for as many as fit", "放到 GPU 上的层数，-1 表示尽量多", at_least=-1
     )
     offline: bool = _setting(False, "never ask a model hub", "从不访问模型库")
-    script: str = _setting("", "what the scripted engine does, as JSON", "scripted 引擎的行为(JSON)")
+    script: str = _setting("", "what the scripted engine does, as JSON", "scripted 引擎的行为（JSON）")
 
     # Who may
-    key: str = _setting("", "access key, required beyond loopback", "访问密钥,非本机访问时必需")
+    key: str = _setting("", "access key, required beyond loopback", "访问密钥，非本机访问时必需")
     hosts: tuple[str, ...] = _setting(
         (), "further host names under which the page is reached", "页面可用的其他主机名"
     )
@@ -93,9 +95,9 @@ class Settings:
     stream_chars: int = _setting(
         1000, "longest prompt of /stream, in characters", "/stream 提示词的最大字符数", at_least=1
     )
-    body_kib: int = _setting(4096, "largest request body, in KiB", "请求体的最大大小(KiB)", at_least=1)
+    body_kib: int = _setting(4096, "largest request body, in KiB", "请求体大小上限（KiB）", at_least=1)
     retention_hours: float = _setting(
-        24.0, "how long an ended run can be replayed", "结束的回答可重放的时长(小时)", at_least=0
+        24.0, "how long an ended run can be replayed", "回答结束后仍可重放的时长（小时）", at_least=0
     )
     linger_seconds: float = _setting(
         30.0,
@@ -109,7 +111,7 @@ class Settings:
     patience_seconds: float = _setting(
         30.0,
         "how long a reader may take nothing before it is dropped",
-        "读者停止接收多少秒后断开",
+        "读者多少秒收不进数据就断开",
         at_least=0.05,
     )
     engine_wait_seconds: float = _setting(
@@ -121,7 +123,7 @@ class Settings:
     durability: str = _setting(
         "process",
         "what a token survives: the death of every process, or also a power cut",
-        "已显示的内容能经受什么:所有进程被杀,还是断电",
+        "已显示的内容能扛住什么：所有进程被杀，或者断电",
         choices=("process", "power"),
     )
     log_level: str = _setting(
@@ -141,6 +143,15 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK
+
+    @property
+    def is_default_model(self) -> bool:
+        """Nobody asked for a model in particular: another may stand in."""
+        return self.model == next(setting.default for setting in fields(self) if setting.name == "model")
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
 
 
 def normal_base_path(path: str) -> str:
@@ -175,6 +186,15 @@ def load(
                 values[name] = _convert(source, value, kind)
                 break
     return Settings(**values)
+
+
+def as_environ(settings: Settings) -> dict[str, str]:
+    """The variables from which ``load`` builds the same settings in another process."""
+    return {env_name(field.name): _as_text(getattr(settings, field.name)) for field in fields(Settings)}
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def settings_fields() -> tuple[Field[Any], ...]:

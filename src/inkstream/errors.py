@@ -45,7 +45,13 @@ class Refused(InkstreamError):
 
 
 class Invalid(Refused):
+    """``param`` is the name of the field at fault, where there is one."""
+
     code = "invalid"
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.param = param
 
 
 class TooLarge(Refused):

@@ -9,7 +9,7 @@ One shape, one file per implementation; ``tests/test_log.py`` runs one suite aga
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +86,10 @@ class Log(Protocol):
 
     async def get(self, run: str) -> Run | None: ...
 
+    async def find(self, principal: str, key: str) -> Run | None:
+        """The run that was created with this idempotency key."""
+        ...
+
     async def claim(self, run: str, seen_epoch: int, *, after_death: bool = False) -> Claim:
         """Take the run over: its epoch becomes ``seen_epoch + 1`` and every older claim is fenced.
 
@@ -123,7 +127,7 @@ class Log(Protocol):
         """Up to ``limit`` events with numbers above ``after``, in order."""
         ...
 
-    def follow(self, run: str, after: int) -> AsyncIterator[list[Event | Note]]:
+    def follow(self, run: str, after: int) -> AsyncGenerator[list[Event | Note]]:
         """First what is stored behind ``after`` and the current notes, then what comes, in lists.
 
         Ends behind the terminal event, or when the log is closed; never because nothing happens.

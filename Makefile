@@ -1,0 +1,98 @@
+# Everything a clone needs, from nothing but Python ≥ 3.11. Each target makes what it stands on, once;
+# a second run starts at once and asks no network.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test check lint unit web page wheel lock docs torture clean
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Wheels only: a missing wheel is said clearly instead of ending in a compiler's error.
+INSTALL := $(PIP) install --quiet --require-hashes --only-binary :all:
+COMPILE := .build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(LOCKFLAGS)
+
+PAGE := src/inkstream/page/index.html
+WEB := $(shell find web -name node_modules -prune -o -type f -print 2>/dev/null)
+
+help:
+	@echo 'make serve    set everything up and serve the chat on http://127.0.0.1:8000'
+	@echo 'make test     everything that CI runs'
+	@echo 'make check    the quick part of it: format, lint, types, import rules, unit tests'
+	@echo 'make torture  kill the processes a thousand times and compare every answer'
+	@echo 'make wheel    dist/inkstream-*.whl with the page inside'
+	@echo 'make docs     docs/settings.md from the settings'
+	@echo 'make lock     requirements/*.txt from pyproject.toml; LOCKFLAGS=--upgrade for newer versions'
+	@echo 'make clean    forget all that was built, downloaded models apart'
+
+serve: .venv/.package $(PAGE)
+	@exec $(BIN)/python -m inkstream serve
+
+test: lint web $(PAGE) .venv/.dev
+	scripts/chromium
+	$(BIN)/python -m pytest
+
+check: lint unit
+	@if [ -d web/node_modules ]; then $(MAKE) --no-print-directory web; fi
+
+lint: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/.dev
+	$(BIN)/python -m pytest --quiet -m 'not real'
+
+web: web/node_modules/.installed
+	scripts/npm run check
+	scripts/npm test
+
+page: $(PAGE)
+
+wheel: .venv/.package $(PAGE)
+	$(BIN)/hatchling build -t wheel
+
+torture: .venv/.dev
+	$(BIN)/python -m tests.torture
+
+docs: .venv/.package
+	$(BIN)/python scripts/settings_page.py > docs/settings.md
+
+lock: .build/lock/bin/uv
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) requirements/node.in -o requirements/node.txt
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) pyproject.toml requirements/build.in --group dev -c requirements/run.txt -o requirements/dev.txt
+
+clean:
+	rm -rf .venv .build dist web/node_modules src/inkstream/page
+
+# Stamps live inside what they describe, so that they go with it.
+
+.venv/bin/python:
+	scripts/venv .venv
+
+.venv/.run: requirements/build.txt requirements/run.txt | .venv/bin/python
+	$(INSTALL) -r requirements/build.txt -r requirements/run.txt
+	@touch $@
+
+.venv/.package: pyproject.toml .venv/.run
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements/dev.txt .venv/.package
+	$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+web/node_modules/.installed: web/package-lock.json web/package.json scripts/npm requirements/node.txt
+	scripts/npm ci --no-audit --no-fund
+	@touch $@
+
+$(PAGE): web/node_modules/.installed $(WEB)
+	scripts/npm run build
+	@touch $@
+
+.build/lock/bin/uv:
+	scripts/venv .build/lock
+	.build/lock/bin/python -m pip --disable-pip-version-check install --quiet uv

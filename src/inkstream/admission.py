@@ -1,0 +1,109 @@
+"""Who may use the engine now: first come, first served, as many as it batches.
+
+A run under which engines have died is let in alone, so that the next death names the guilty one. It waits
+its turn like everybody else; behind it nobody is let in until it is through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from inkstream.errors import Overloaded
+
+DRAIN_SAMPLES = 32
+LONGEST_RETRY_SECONDS = 120
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    on_place: Callable[[int], None]
+    is_alone: bool
+    place: int = 0
+    granted: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Admission:
+    """``bound`` is how many may wait. Nobody is let in while ``slots`` is 0, as it is without an engine."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._slots = 0
+        self._waiting: deque[Ticket] = deque()
+        self._inside: set[Ticket] = set()
+        self._left_at: deque[float] = deque(maxlen=DRAIN_SAMPLES)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def inside(self) -> int:
+        return len(self._inside)
+
+    def require_room(self, present: int) -> None:
+        """``present`` is how many are here, waiting or not.
+
+        Raises Overloaded with the time after which, at the measured rate, there is room again.
+        """
+        if present >= self._bound + self._slots:
+            raise Overloaded(
+                f"{present - len(self._inside)} answers are waiting already, the queue is full."
+                " Try again later.",
+                retry_after_seconds=self.retry_after_seconds(),
+            )
+
+    def retry_after_seconds(self) -> int:
+        if len(self._left_at) < 2:
+            return 5
+        seconds_each = (time.monotonic() - self._left_at[0]) / len(self._left_at)
+        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds_each)))
+
+    def set_slots(self, slots: int) -> None:
+        self._slots = slots
+        self._let_in()
+
+    @asynccontextmanager
+    async def turn(self, on_place: Callable[[int], None], *, is_alone: bool = False) -> AsyncIterator[None]:
+        """Wait for a slot and hold it. ``on_place`` hears every change of place: 1 is next, 0 is in."""
+        ticket = Ticket(on_place, is_alone)
+        self._waiting.append(ticket)
+        self._let_in()
+        try:
+            await ticket.granted.wait()
+            yield
+        finally:
+            self._leave(ticket)
+
+    def _leave(self, ticket: Ticket) -> None:
+        if ticket in self._inside:
+            self._inside.remove(ticket)
+            self._left_at.append(time.monotonic())
+        else:
+            self._waiting.remove(ticket)
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._has_room_for(self._waiting[0]):
+            ticket = self._waiting.popleft()
+            self._inside.add(ticket)
+            self._tell(ticket, 0)
+            ticket.granted.set()
+        for place, ticket in enumerate(self._waiting, 1):
+            self._tell(ticket, place)
+
+    def _has_room_for(self, ticket: Ticket) -> bool:
+        if ticket.is_alone or any(other.is_alone for other in self._inside):
+            return not self._inside and self._slots > 0
+        return len(self._inside) < self._slots
+
+    @staticmethod
+    def _tell(ticket: Ticket, place: int) -> None:
+        if ticket.place != place:
+            ticket.place = place
+            ticket.on_place(place)

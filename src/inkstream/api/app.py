@@ -1,0 +1,90 @@
+"""The app factory. It starts no engine: it is given one to talk to."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import inkstream
+from inkstream.api import article, native, openai, ops
+from inkstream.api.body import BodyLimit
+from inkstream.api.errors import error_response
+from inkstream.api.guard import Guard
+from inkstream.api.page import Page
+from inkstream.api.services import Services
+from inkstream.config import Settings
+from inkstream.errors import InkstreamError, Invalid
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The whole server as one ASGI app over the given parts; see ``open_services``."""
+    settings = services.settings
+    app = FastAPI(title="inkstream", version=inkstream.__version__, redoc_url=None)
+    app.state.services = services
+    for module in (native, article, openai, ops):
+        app.include_router(module.router)
+    app.mount("/", Page(settings))
+    app.add_exception_handler(InkstreamError, _ours)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _http)
+    return _wrapped(app, settings)
+
+
+def _wrapped(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """What a request goes through before any route, outermost last. All of it is plain ASGI."""
+    app = Guard(BodyLimit(app, settings.body_kib * 1024), settings)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],
+            allow_credentials=True,
+        )
+    return _stripped(app, settings.base_path) if settings.base_path else app
+
+
+def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
+    """Take the base path off, for proxies that leave it on; those that take it off are served as well."""
+
+    async def strip(scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        if path == prefix or path.startswith(f"{prefix}/"):
+            path = path[len(prefix) :] or "/"
+        scope = {**scope, "path": path, "root_path": prefix}
+        await app(scope, receive, send)
+
+    return strip
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InkstreamError)
+    return error_response(error, request.scope["path"])
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+    code = "bad_json" if first["type"] == "json_invalid" else "invalid_parameter"
+    return error_response(Invalid(f"{where}: {first['msg']}", code=code, param=where), request.scope["path"])
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself, in our words where it has none worth reading."""
+    assert isinstance(error, HTTPException)
+    path = request.scope["path"]
+    code, message = {
+        404: ("unknown_path", f"there is nothing at {path!r}."),
+        405: ("method_not_allowed", f"{request.method} is not for {path!r}."),
+        413: ("body_too_large", str(error.detail)),
+    }.get(error.status_code, ("bad_request", str(error.detail)))
+    response = error_response(Invalid(message, code=code), path)
+    response.status_code = error.status_code
+    response.headers.update(error.headers or {})
+    return response

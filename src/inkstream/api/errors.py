@@ -1,0 +1,75 @@
+"""Errors of ours as HTTP replies: a status, a stable code, a message, and when to come back."""
+
+from __future__ import annotations
+
+import math
+
+from starlette.responses import Response
+
+from inkstream.errors import (
+    Conflict,
+    EngineFailed,
+    EngineLost,
+    Expired,
+    Forbidden,
+    InkstreamError,
+    Invalid,
+    KeyReused,
+    LogUnwritable,
+    NotFound,
+    Overloaded,
+    TooLarge,
+)
+from inkstream.events import encode
+
+STATUS = {
+    Invalid: 400,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    Expired: 410,
+    TooLarge: 413,
+    KeyReused: 422,
+    EngineFailed: 400,
+    EngineLost: 503,
+    Overloaded: 503,
+    LogUnwritable: 507,
+}
+OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+UNWRITABLE_RETRY_SECONDS = 10
+
+
+def status_of(error: InkstreamError) -> int:
+    if error.code == "unauthorized":
+        return 401
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def error_response(error: InkstreamError, path: str = "") -> Response:
+    """The reply; below ``/v1`` in the shape that OpenAI's clients read."""
+    status = status_of(error)
+    body: dict[str, object] = {"code": error.code, "message": error.message}
+    if path.startswith("/v1"):
+        body = error_body(error)
+    elif isinstance(error, Expired):
+        body["message_path"] = error.message_path
+    headers = {"cache-control": "no-store"}
+    if status in (429, 503, 507):
+        seconds = error.retry_after_seconds if isinstance(error, Overloaded) else UNWRITABLE_RETRY_SECONDS
+        headers["retry-after"] = str(math.ceil(seconds))
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(encode({"error": body}), status, headers, media_type="application/json")
+
+
+def error_body(error: InkstreamError) -> dict[str, object]:
+    """What OpenAI's clients read in ``error``."""
+    status = status_of(error)
+    kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    param = getattr(error, "param", None)
+    return {"message": error.message, "type": kind, "param": param, "code": error.code}

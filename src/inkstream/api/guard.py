@@ -1,0 +1,114 @@
+"""Who is let in, before any route is looked up. Pure ASGI.
+
+A page on another site can make the user's browser send requests here, on loopback too, and a DNS name under
+somebody's control can point here. So a request must name a host that we are, and must not come from another
+site, unless its origin has been named in the settings. Where an access key is set, clients carry it as
+a bearer token and the page as a cookie that scripts cannot read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import socket
+from http.cookies import SimpleCookie
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from inkstream.api.errors import error_response
+from inkstream.config import LOOPBACK, Settings
+from inkstream.errors import Forbidden, Refused
+
+COOKIE = "inkstream"
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/session"})
+GUARDED_PREFIXES = ("/api/", "/v1/", "/stream", "/docs", "/openapi.json")
+
+
+class Unauthorized(Refused):
+    code = "unauthorized"
+
+
+class Guard:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._key = settings.key
+        self._origins = frozenset(origin.rstrip("/") for origin in settings.cors_origins)
+        self._hosts = LOOPBACK | {
+            settings.host,
+            socket.gethostname().lower(),
+            *map(str.lower, settings.hosts),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            self._require_host(headers)
+            self._require_same_site(headers, scope)
+            self._require_key(headers, scope)
+        except Refused as refusal:
+            await error_response(refusal, scope["path"])(scope, receive, send)
+            return
+        scope.setdefault("state", {})["principal"] = "local"
+        await self._app(scope, receive, send)
+
+    def _require_host(self, headers: Headers) -> None:
+        host = (urlsplit(f"//{headers.get('host', '')}").hostname or "").lower()
+        if host not in self._hosts and not _is_address(host):
+            raise Forbidden(
+                f"the host {host!r} is not one of ours. Add it to INKSTREAM_HOSTS if it is.",
+                code="foreign_host",
+            )
+
+    def _require_same_site(self, headers: Headers, scope: Scope) -> None:
+        """An address bar may lead to the page from anywhere; everything else comes from ourselves."""
+        origin = headers.get("origin")
+        if origin is not None:
+            if (
+                origin not in self._origins
+                and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+            ):
+                raise Forbidden(
+                    f"pages of {origin!r} may not use this server. INKSTREAM_CORS_ORIGINS can allow them.",
+                    code="foreign_origin",
+                )
+            return
+        is_navigation = headers.get("sec-fetch-mode") == "navigate" and not _is_guarded(scope["path"])
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_navigation:
+            raise Forbidden("pages of another site may not use this server.", code="foreign_origin")
+
+    def _require_key(self, headers: Headers, scope: Scope) -> None:
+        if not self._key or not _is_guarded(scope["path"]) or scope["path"] in OPEN_PATHS:
+            return
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), self._key.encode()):
+            return
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        if cookie is not None and hmac.compare_digest(
+            cookie.value.encode(), session_token(self._key).encode()
+        ):
+            return
+        raise Unauthorized("an access key is required: 'Authorization: Bearer KEY', or sign in on the page.")
+
+
+def session_token(key: str) -> str:
+    """What the page's cookie holds: it proves the key without being it."""
+    return hmac.new(key.encode(), b"inkstream session", hashlib.sha256).hexdigest()
+
+
+def _is_guarded(path: str) -> bool:
+    return path.startswith(GUARDED_PREFIXES)
+
+
+def _is_address(host: str) -> bool:
+    """A literal address cannot be a name that somebody else has pointed here."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

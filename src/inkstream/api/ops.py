@@ -1,0 +1,26 @@
+"""For those who operate the server: is it alive, can it answer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from inkstream.api.services import json_response, services
+from inkstream.engines import Phase
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """The process answers."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """The engine answers: 200, else 503 with what it is doing."""
+    status = services(request).runs.engine.status
+    return json_response({"engine": asdict(status)}, 200 if status.phase is Phase.READY else 503)

@@ -1,0 +1,41 @@
+"""The built page: hashed assets that may be kept for ever, and one document that may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from inkstream.config import Settings
+
+FOLDER = Path(__file__).parent.parent / "page"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self';"
+    " connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+NOT_BUILT = "The page has not been built. Run `make page` in the clone; an installed wheel carries it.\n"
+
+
+class Page:
+    def __init__(self, settings: Settings) -> None:
+        self._files = StaticFiles(directory=FOLDER, html=True) if FOLDER.is_dir() else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(404)
+        await (await self._response(scope))(scope, receive, send)
+
+    async def _response(self, scope: Scope) -> Response:
+        if self._files is None:
+            return PlainTextResponse(NOT_BUILT, 503)
+        path = self._files.get_path(scope)
+        response = await self._files.get_response(path, scope)
+        is_hashed = path.startswith("assets")
+        response.headers["cache-control"] = "public, max-age=31536000, immutable" if is_hashed else "no-cache"
+        response.headers["content-security-policy"] = CONTENT_SECURITY_POLICY
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["referrer-policy"] = "no-referrer"
+        return response

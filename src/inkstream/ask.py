@@ -1,0 +1,103 @@
+"""What an answer is asked for, and what it is pinned to: the words between the API, the runs and the log.
+
+An ``Ask`` is stored with the run when it is created. A ``Pin`` is stored with its first event: from then on
+every continuation, by whatever process, asks the engine for exactly the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from inkstream.engines import Chunk, Emitted, Message, Prompt, Sampling
+from inkstream.events import Event, Kind, RunState
+from inkstream.history import Message as StoredMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The resolved request: nothing in it is left to a default any more."""
+
+    prompt: Prompt
+    sampling: Sampling
+    model: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """``question`` and ``answer`` are the rows of the history that this run derives; None outside a chat.
+
+    ``answer.parts`` is what the message holds before this run, and ``prefix`` what of it the engine is to
+    go on from. ``pin`` is the earlier run's, where an answer is continued. ``linger_seconds`` is how long
+    the run lives without a reader; None for ever.
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    linger_seconds: float | None = None
+    question: StoredMessage | None = None
+    answer: StoredMessage | None = None
+    prefix: Emitted = field(default_factory=Emitted)
+    pin: Pin | None = None
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self)
+
+    @classmethod
+    def decode(cls, record: bytes) -> Ask:
+        stored = orjson.loads(record)
+        return cls(
+            messages=tuple(Message(**message) for message in stored["messages"]),
+            sampling=_sampling(stored["sampling"]),
+            linger_seconds=stored["linger_seconds"],
+            question=_message(stored["question"]),
+            answer=_message(stored["answer"]),
+            prefix=_emitted(stored["prefix"]),
+            pin=decode_pin(stored["pin"]),
+        )
+
+
+def encode_pin(pin: Pin) -> bytes:
+    return orjson.dumps(pin)
+
+
+def decode_pin(stored: bytes | dict[str, Any] | None) -> Pin | None:
+    if not stored:
+        return None
+    pin = orjson.loads(stored) if isinstance(stored, bytes) else stored
+    return Pin(Prompt(**pin["prompt"]), _sampling(pin["sampling"]), pin["model"], pin["fingerprint"])
+
+
+def encode_seam(raw: str, chunk: Chunk) -> bytes:
+    """The private part of a text event: what a continuing engine must know was emitted with it."""
+    return orjson.dumps([raw, chunk.ids, chunk.tokens, chunk.logprobs])
+
+
+def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
+    """All that has been emitted: ``prefix`` and the events' seams."""
+    texts, ids, tokens = [prefix.text], prefix.ids, prefix.tokens
+    for event in events:
+        if event.kind is not Kind.TEXT:
+            continue
+        raw, more_ids, count, _ = orjson.loads(event.seam)
+        texts.append(raw)
+        tokens += count
+        ids = None if ids is None or more_ids is None else (*ids, *more_ids)
+    return Emitted("".join(texts), ids, tokens)
+
+
+def _sampling(stored: dict[str, Any]) -> Sampling:
+    return Sampling(**{**stored, "stop": tuple(stored["stop"])})
+
+
+def _emitted(stored: dict[str, Any]) -> Emitted:
+    ids = stored["ids"]
+    return Emitted(stored["text"], None if ids is None else tuple(ids), stored["tokens"])
+
+
+def _message(stored: dict[str, Any] | None) -> StoredMessage | None:
+    return StoredMessage(**{**stored, "state": RunState(stored["state"])}) if stored else None

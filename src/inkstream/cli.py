@@ -1,0 +1,160 @@
+"""The commands: parse, check, call the part that does it, say how it went.
+
+Exit codes: 0 done; 1 the doctor found something that stands in the way; 2 refused, with one line that says
+why and what to do; 130 interrupted; 141 the reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import webbrowser
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from inkstream import config, doctor, flags, models, serving
+from inkstream.config import Settings
+from inkstream.display import Progress, rows, table
+from inkstream.errors import ConfigError, InkstreamError
+from inkstream.preflight import BEFORE_SERVING, Finding, Subject, examine
+from inkstream.probe import size
+from inkstream.words import Words, language
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    _never_fail_on_a_character()
+    say = Words(language(os.environ))
+    parser = flags.parser(say)
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        code = COMMANDS[arguments.command](arguments, say)
+        sys.stdout.flush()
+    except InkstreamError as error:
+        print(f"inkstream: {error.message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; without this Python complains when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
+
+
+def _never_fail_on_a_character() -> None:
+    """A terminal that cannot show one gets a question mark instead of a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def _settings(arguments: Namespace) -> Settings:
+    given = {setting.name: getattr(arguments, setting.name, None) for setting in config.settings_fields()}
+    return config.load(given)
+
+
+def _refuse_what_cannot_work(settings: Settings, say: Words) -> None:
+    subject = Subject(settings, os.environ, say)
+    for finding in examine(subject, BEFORE_SERVING):
+        if finding.level == "fail":
+            raise ConfigError(f"{finding.text}\n  → {finding.fix}")
+
+
+def serve(arguments: Namespace, say: Words) -> int:
+    settings = _settings(arguments)
+    _refuse_what_cannot_work(settings, say)
+
+    def announce(url: str) -> None:
+        stop = say("Ctrl-C stops it", "按 Ctrl-C 停止")
+        print(say("inkstream is ready: ", "inkstream 已就绪：") + f"{url}  ({stop})", flush=True)
+        if arguments.open:
+            webbrowser.open(url)
+
+    return serving.serve(settings, announce)
+
+
+def gateway(arguments: Namespace, _: Words) -> int:
+    return serving.run_gateway(_settings(arguments))
+
+
+def engine(arguments: Namespace, _: Words) -> int:
+    return serving.run_engine(_settings(arguments), is_child=arguments.child)
+
+
+def pull(arguments: Namespace, say: Words) -> int:
+    settings = _settings(arguments)
+    name = arguments.name or settings.model
+    progress = Progress(sys.stderr, say, sys.stderr.isatty())
+    try:
+        model = asyncio.run(
+            models.fetch(
+                name,
+                settings.models_dir,
+                on_progress=progress,
+                offline=settings.offline,
+                is_default=arguments.name is None and settings.is_default_model,
+            )
+        )
+    finally:
+        progress.end()
+    if model.notice:
+        print(f"inkstream: {say(model.notice['en'], model.notice['zh'])}", file=sys.stderr)
+    print(f"{model.name}  {size(model.size_bytes)}  {model.path}")
+    return 0
+
+
+def show_models(arguments: Namespace, say: Words) -> int:
+    settings = _settings(arguments)
+    tokens = settings.context * settings.slots
+    shown = rows(models.local(settings.models_dir), models.catalog(tokens), tokens)
+    if arguments.json:
+        print(json.dumps({"models": [asdict(row) for row in shown]}, ensure_ascii=False))
+        return 0
+    memory = models.memory()
+    print(table(shown, say))
+    print()
+    print(
+        say(
+            f"{size(memory.total_bytes)} of memory here, {size(memory.available_bytes)} of it free. "
+            f"MEMORY is an estimate for {tokens} tokens of context.",
+            f"本机内存 {size(memory.total_bytes)}，可用 {size(memory.available_bytes)}。"
+            f"内存一列按 {tokens} 个 token 的上下文估算。",
+        )
+    )
+    return 0
+
+
+def run_doctor(arguments: Namespace, say: Words) -> int:
+    subject = Subject(_settings(arguments), os.environ, say, arguments.checksums)
+    findings = []
+    for finding in examine(subject, doctor.CHECKS):
+        findings.append(finding)
+        if not arguments.json:
+            _print_finding(finding)
+    is_well = all(finding.level != "fail" for finding in findings)
+    if arguments.json:
+        print(json.dumps({"ok": is_well, "findings": [asdict(f) for f in findings]}, ensure_ascii=False))
+    return 0 if is_well else 1
+
+
+def _print_finding(finding: Finding) -> None:
+    print(f"{finding.level:<4}  {finding.check:<9}  {finding.text}", flush=True)
+    if finding.fix:
+        print(f"{'':<15}  → {finding.fix}", flush=True)
+
+
+COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
+    "serve": serve,
+    "pull": pull,
+    "models": show_models,
+    "engine": engine,
+    "gateway": gateway,
+    "doctor": run_doctor,
+}

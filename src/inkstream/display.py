@@ -1,0 +1,131 @@
+"""What the console shows of models: a download's progress, and the table of what is here and what fits."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from inkstream import models
+from inkstream.models import Download
+from inkstream.probe import size
+from inkstream.words import Words, columns, pad, wrap
+
+LINE_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """One line that is written over on a terminal; elsewhere a line every ten seconds and at each change."""
+
+    stream: TextIO
+    say: Words
+    is_terminal: bool
+    _width: int = 0
+    _said: str | None = None
+    _said_at: float = field(default=float("-inf"))
+
+    def __call__(self, download: Download) -> None:
+        if self.is_terminal:
+            self._overwrite(self._line(download))
+        elif self._is_news(download):
+            print(self._line(download), file=self.stream, flush=True)
+
+    def end(self) -> None:
+        if self._width:
+            print(file=self.stream, flush=True)
+            self._width = 0
+
+    def _overwrite(self, line: str) -> None:
+        # A line that the terminal has broken in two cannot be written over.
+        line = wrap(line, shutil.get_terminal_size().columns - 1)[0]
+        print(f"\r{pad(line, self._width)}", end="", file=self.stream, flush=True)
+        self._width = columns(line)
+
+    def _is_news(self, download: Download) -> bool:
+        what = download.note or f"{download.file} {download.source} {download.share == 1}"
+        now = time.monotonic()
+        if what == self._said and now - self._said_at < LINE_SECONDS:
+            return False
+        self._said, self._said_at = what, now
+        return True
+
+    def _line(self, download: Download) -> str:
+        if download.note:
+            return f"{download.file}: {download.note}"
+        return "  ".join(part for part in self._parts(download) if part)
+
+    def _parts(self, download: Download) -> tuple[str, ...]:
+        total = f" / {size(download.total_bytes)}" if download.total_bytes else ""
+        left = download.seconds_left
+        return (
+            download.file,
+            f"{download.share:4.0%}" if download.share is not None else "",
+            f"{size(download.done_bytes)}{total}",
+            f"{size(download.bytes_per_second)}/s" if download.bytes_per_second else "",
+            self.say(f"{clock(left)} left", f"剩余 {clock(left)}") if left is not None else "",
+            self.say(f"from {download.source}", f"来自 {download.source}") if download.source else "",
+        )
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds: 3:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model: by its alias, or found on this disk under another name. ``path`` is empty if not here."""
+
+    name: str
+    size_bytes: int
+    memory_bytes: int
+    fits: bool
+    languages: str
+    path: str
+
+
+def rows(local: list[models.Model], catalog: list[models.Alias], context_tokens: int) -> list[Row]:
+    """What is here first, then what could be pulled."""
+    total = models.memory().total_bytes
+    languages = {alias.name: alias.languages for alias in catalog}
+    here = []
+    for model in local:
+        needed = models.memory_needed(model, context_tokens)
+        fits = needed <= total
+        where = str(model.path)
+        here.append(Row(model.name, model.size_bytes, needed, fits, languages.get(model.name, ""), where))
+    names = {row.name for row in here}
+    others = [alias for alias in catalog if alias.name not in names]
+    return here + [Row(a.name, a.size_bytes, a.memory_bytes, a.fits, a.languages, "") for a in others]
+
+
+def table(shown: list[Row], say: Words) -> str:
+    head = (
+        say("NAME", "名称"),
+        say("SIZE", "大小"),
+        say("MEMORY", "内存"),
+        say("FITS", "装得下"),
+        say("HERE", "本地"),
+        say("LANGUAGES", "语言"),
+    )
+    yes, no = say("yes", "是"), say("no", "否")
+    body = [
+        (
+            row.name,
+            size(row.size_bytes),
+            size(row.memory_bytes),
+            yes if row.fits else no,
+            yes if row.path else "-",
+            row.languages,
+        )
+        for row in shown
+    ]
+    return aligned([head, *body])
+
+
+def aligned(lines: list[tuple[Any, ...]]) -> str:
+    widths = [max(columns(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(pad, line, widths)).rstrip() for line in lines)

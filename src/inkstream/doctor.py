@@ -1,0 +1,200 @@
+"""What this machine has, lacks and should change."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+import importlib.resources
+import locale
+import sqlite3
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from inkstream import models, probe
+from inkstream.config import Settings
+from inkstream.errors import ModelError
+from inkstream.models import Model
+from inkstream.models.catalog import all_parts
+from inkstream.preflight import BEFORE_SERVING, Check, Finding, Subject
+from inkstream.probe import Device, size
+from inkstream.words import Words
+
+PACKAGES = ("inkstream", "fastapi", "starlette", "uvicorn", "httpx", "orjson", "xllamacpp")
+
+
+def python(subject: Subject) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    text = f"Python {version}, {sys.executable}"
+    if sys.version_info[:2] > (3, 14):
+        fix = subject.say(
+            "tested up to 3.14: if something fails, use that", "已测试到 3.14；若有异常，请改用 3.14"
+        )
+        yield Finding("python", "warn", text, fix)
+    else:
+        yield Finding("python", "ok", text)
+
+
+def packages(subject: Subject) -> Iterator[Finding]:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        text = subject.say("missing packages: ", "缺少软件包：") + ", ".join(missing)
+        yield Finding("packages", "fail", text, f"{sys.executable} -m pip install inkstream")
+    yield Finding("packages", "ok", ", ".join(found))
+
+
+def page(subject: Subject) -> Iterator[Finding]:
+    say = subject.say
+    if importlib.resources.files("inkstream").joinpath("page", "index.html").is_file():
+        yield Finding("page", "ok", say("the page is built", "页面已构建"))
+    else:
+        fix = say(
+            "in a clone: make page. The wheel carries it.", "请在源码目录运行 make page（wheel 包自带页面）"
+        )
+        yield Finding("page", "fail", say("the page is not built", "页面尚未构建"), fix)
+
+
+def sqlite(subject: Subject) -> Iterator[Finding]:
+    yield Finding("sqlite", "ok", f"SQLite {sqlite3.sqlite_version}")
+
+
+def language(subject: Subject) -> Iterator[Finding]:
+    encoding = locale.getpreferredencoding(False)
+    text = subject.say(f"language en, encoding {encoding}", f"语言 zh，编码 {encoding}")
+    if encoding.lower().replace("-", "") == "utf8":
+        yield Finding("locale", "ok", text)
+    else:
+        fix = subject.say(
+            "set LC_ALL=C.UTF-8 to see every character", "设置 LC_ALL=C.UTF-8 以正常显示所有字符"
+        )
+        yield Finding("locale", "warn", text, fix)
+
+
+def engine(subject: Subject) -> Iterator[Finding]:
+    """The engine's library and the devices that it can compute on, GPUs above all."""
+    if subject.settings.engine == "scripted" or subject.settings.engine_url:
+        return
+    say = subject.say
+    try:
+        llama = probe.llama()
+    except probe.ProbeError as error:
+        text = say(f"llama.cpp does not load: {error}", f"llama.cpp 无法加载：{error}")
+        yield Finding("llama", "fail", text, f"{sys.executable} -m pip install --force-reinstall xllamacpp")
+        return
+    names = ", ".join(f"{d.name} ({d.description}, {size(d.memory_total)})" for d in llama.devices)
+    yield Finding("llama", "ok", f"llama.cpp (xllamacpp {llama.build}): {names}")
+    yield from _gpu(subject, [device for device in llama.devices if device.kind != "CPU"])
+
+
+def _gpu(subject: Subject, usable: list[Device]) -> Iterator[Finding]:
+    say, seen = subject.say, probe.nvidia_gpus()
+    if usable and subject.settings.gpu_layers != 0:
+        yield Finding("gpu", "ok", say("used: ", "使用中：") + ", ".join(d.description for d in usable))
+    elif usable:
+        fix = say("drop --gpu-layers 0 to use it", "去掉 --gpu-layers 0 即可启用")
+        yield Finding("gpu", "warn", say("there is a GPU, switched off", "有 GPU，但被设置关闭"), fix)
+    elif seen:
+        text = say(
+            f"{', '.join(seen)} is here, but this build of llama.cpp computes on the CPU only",
+            f"检测到 {'、'.join(seen)}，但当前的 llama.cpp 只支持 CPU",
+        )
+        fix = say(
+            "install an xllamacpp built for CUDA or Vulkan; see its own documentation",
+            "安装支持 CUDA 或 Vulkan 的 xllamacpp，见其文档",
+        )
+        yield Finding("gpu", "warn", text, fix)
+    else:
+        yield Finding("gpu", "ok", say("none seen; the CPU answers", "未检测到，使用 CPU"))
+
+
+def model(subject: Subject) -> Iterator[Finding]:
+    """The file that would be served, found as the engine finds it, and whether it fits into memory."""
+    settings, say = subject.settings, subject.say
+    if settings.engine == "scripted" or settings.engine_url:
+        return
+    try:
+        found = asyncio.run(_find(settings))
+    except ModelError as error:
+        if error.code != "model_offline" or settings.offline:
+            yield Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")
+            return
+        text = say(f"{settings.model} is not here yet", f"本地还没有 {settings.model}")
+        fix = say("serve fetches it; beforehand: ", "serve 会自动下载；也可提前运行 ")
+        yield Finding("model", "warn", text, f"{fix}inkstream pull {settings.model}")
+        return
+    yield _presence(found, settings, say)
+    yield _fit(found, settings, say)
+    if subject.is_thorough:
+        yield _checksum(found, say)
+
+
+async def _find(settings: Settings) -> Model:
+    return await models.fetch(
+        settings.model,
+        settings.models_dir,
+        on_progress=lambda _: None,
+        offline=True,
+        is_default=settings.is_default_model,
+    )
+
+
+def _presence(found: Model, settings: Settings, say: Words) -> Finding:
+    text = f"{found.name}, {size(found.size_bytes)}, {found.path}"
+    if found.notice is None:
+        return Finding("model", "ok", text)
+    stands_in = say(f"; it stands in for {settings.model}", f"（暂代 {settings.model}）")
+    return Finding("model", "warn", text + stands_in, f"inkstream pull {settings.model}")
+
+
+def _fit(found: Model, settings: Settings, say: Words) -> Finding:
+    needed = models.memory_needed(found, settings.context * settings.slots)
+    free = models.memory().available_bytes
+    text = say(f"needs about {size(needed)}, {size(free)} free", f"约需 {size(needed)}，可用 {size(free)}")
+    if needed <= free:
+        return Finding("memory", "ok", text)
+    fix = say(
+        f"--context {settings.context // 2}, fewer --slots, or a smaller model (inkstream models)",
+        f"改用 --context {settings.context // 2}、减少 --slots，或换小一些的模型（见 inkstream models）",
+    )
+    return Finding("memory", "warn", text, fix)
+
+
+def _checksum(found: Model, say: Words) -> Finding:
+    """Reads every byte. The expected sum is the one remembered when the file came, see ``Model``."""
+    digests = [_sha256(found.path.with_name(part)) for part in all_parts(found.path.name)]
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    if whole == found.sha256:
+        return Finding("checksum", "ok", f"SHA-256 {whole[:16]}…")
+    text = say(f"{found.path} has changed since it came", f"{found.path} 的内容与下载时不同")
+    fix = say("delete it, then: ", "删除后重新下载：") + f"inkstream pull {found.name}"
+    return Finding("checksum", "fail", text, fix)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def network(subject: Subject) -> Iterator[Finding]:
+    """Proxies and mirrors that downloads go through; never with their credentials."""
+    say = subject.say
+    proxies = sorted(urllib.request.getproxies())
+    text = ", ".join(proxies) if proxies else say("none", "无")
+    yield Finding("proxies", "ok", say("proxies: ", "代理：") + text)
+    is_set = bool(subject.environ.get("HF_ENDPOINT"))
+    text = say("set by HF_ENDPOINT", "由 HF_ENDPOINT 指定") if is_set else say("the default", "默认")
+    yield Finding("mirrors", "ok", say("model hub: ", "模型库：") + text)
+    text = say("one of your own", "自定义") if probe.has_package_index() else say("the default", "默认")
+    yield Finding("mirrors", "ok", say("package index: ", "软件包源：") + text)
+
+
+CHECKS: tuple[Check, ...] = (
+    python, packages, page, sqlite, language, *BEFORE_SERVING, engine, model, network,
+)  # fmt: skip

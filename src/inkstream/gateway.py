@@ -1,0 +1,136 @@
+"""The gateway process: the app on a real server, connected to an engine that runs elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from inkstream.api import create_app, open_services
+from inkstream.api.sse import ABORT, OpenStreams
+from inkstream.config import Settings
+from inkstream.engines import Phase, Status
+from inkstream.engines.link import LinkEngine
+from inkstream.engines.llama import LlamaEngine
+from inkstream.errors import ConfigError
+
+GRACE_SECONDS = 2
+BACKLOG = 2048
+SEND_BUFFER_BYTES = 64 * 1024
+
+
+class Protocol(HttpToolsProtocol):
+    """Lets the app cut a connection whose reader takes nothing; ASGI itself has no word for that."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]  # ours alone
+
+
+class Server(uvicorn.Server):
+    """Says when it listens, and ends the open streams before it waits for connections to close."""
+
+    def __init__(self, config: uvicorn.Config, streams: OpenStreams, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._streams, self._on_ready = streams, on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._streams.close()
+        await super().shutdown(sockets)
+
+
+class Gateway:
+    """One gateway, from its data folder to its last connection. ``say`` reports to whoever supervises it."""
+
+    def __init__(self, settings: Settings, say: Callable[[dict[str, Any]], None]) -> None:
+        """Raises ConfigError for an engine URL that is none."""
+        self._settings, self._say = settings, say
+        self._server: Server | None = None
+        self._engine = joined_engine(settings)
+
+    async def serve(self) -> None:
+        """Serve until told to stop.
+
+        Raises ConfigError for a port that cannot be had, FolderInUse, LogUnwritable, LogError.
+        """
+        streams = OpenStreams()
+        with contextlib.closing(listen(self._settings)) as sock:
+            port = sock.getsockname()[1]
+            async with (
+                self._engine,
+                open_services(self._settings, self._engine, streams, self._progress) as services,
+            ):
+                self._server = Server(self._config(create_app(services)), streams, lambda: self._ready(port))
+                await self._server.serve(sockets=[sock])
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take the supervisor's word on what became of the engine."""
+        verdict = message.get("engine")
+        if not isinstance(self._engine, LinkEngine) or not isinstance(verdict, dict):
+            return
+        if verdict.get("phase") == Phase.GIVEN_UP:
+            self._engine.give_up(
+                Status(Phase.GIVEN_UP, code=verdict.get("code"), message=verdict.get("message"))
+            )
+        else:
+            self._engine.resume()
+
+    def _config(self, app: Any) -> uvicorn.Config:
+        return uvicorn.Config(
+            app,
+            http=Protocol,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+
+    def _ready(self, port: int) -> None:
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        self._say({"ready": f"http://{host}:{port}{self._settings.base_path}"})
+
+    def _progress(self) -> None:
+        self._say({"progress": True})
+
+
+def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:
+    """The engine at ``engine_url``: one of ours behind its link, or a llama-server. Raises ConfigError."""
+    url = settings.engine_url
+    if url.startswith(("http://", "https://")):
+        return LlamaEngine.remote(url, settings.engine_key, settings.model)
+    try:
+        return LinkEngine(url, settings.engine_key)
+    except ValueError as error:
+        raise ConfigError(f"{error}, nor http://ADDRESS:PORT of a llama-server.") from error
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the port. Raises ConfigError."""
+    # Accepted connections inherit the send buffer. Left alone the system grows it to megabytes for a reader
+    # that takes nothing, and a slow reader may cost no more than this.
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        sock = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        return sock
+    except OSError as error:
+        raise ConfigError(
+            f"port {settings.port} on {settings.host} cannot be used: {error.strerror}."
+            f" Choose another one, for example: inkstream serve --port {settings.port + 1}",
+            code="port_in_use",
+        ) from error

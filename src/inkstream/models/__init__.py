@@ -1,0 +1,61 @@
+"""Models: from a name to a file that an engine can load. They know nothing of engines.
+
+``fetch`` finds a model on this disk or fetches it, ``local`` lists what is there, ``catalog`` the aliases and
+what they cost; ``memory`` and ``memory_needed`` say what this machine has and what a model takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inkstream.models.catalog import ALIASES
+from inkstream.models.failures import Patience
+from inkstream.models.machine import Memory, bytes_needed, memory
+from inkstream.models.obtain import fetch
+from inkstream.models.progress import Download
+from inkstream.models.shelf import Model, Shelf, memory_needed
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A short name, what its download and its memory cost, and whether this machine has that memory."""
+
+    name: str
+    repo: str
+    size_bytes: int
+    memory_bytes: int
+    languages: str
+    fits: bool
+
+
+def local(folder: Path, environ: Mapping[str, str] = os.environ) -> list[Model]:
+    """The models on this disk: in our folder and in the hubs' caches. ``sha256`` is empty where unknown."""
+    return list(Shelf(folder, environ).list())
+
+
+def catalog(context_tokens: int = 8192) -> list[Alias]:
+    """The aliases, small ones first. ``context_tokens`` are those of all slots together."""
+    total = memory().total_bytes
+    entries = sorted(ALIASES.values(), key=lambda entry: entry.size_bytes)
+    needs = [bytes_needed(entry.size_bytes, entry.kv_bytes_per_token, context_tokens) for entry in entries]
+    return [
+        Alias(entry.alias, entry.repo, entry.size_bytes, need, entry.languages, need <= total)
+        for entry, need in zip(entries, needs, strict=True)
+    ]
+
+
+__all__ = [
+    "Alias",
+    "Download",
+    "Memory",
+    "Model",
+    "Patience",
+    "catalog",
+    "fetch",
+    "local",
+    "memory",
+    "memory_needed",
+]

@@ -1,0 +1,71 @@
+"""How much memory there is, and how much a model takes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# Buffers for the prompt batch and the runtime itself, rounded up from what llama.cpp logs for small models.
+RUNTIME_BYTES = 300 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """``available_bytes`` can be given to a new process without swapping; a container's limit counts."""
+
+    total_bytes: int
+    available_bytes: int
+
+
+def memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> Memory:
+    """This machine's memory. Where the system does not say what is available, all of it counts as such."""
+    if sys.platform == "win32":
+        return _windows()
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = _meminfo(proc / "meminfo").get("MemAvailable", total)
+    limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
+    if limit is not None and limit < total:
+        return Memory(limit, min(available, limit - (used or 0)))
+    return Memory(total, available)
+
+
+def bytes_needed(size_bytes: int, kv_bytes_per_token: int, context_tokens: int) -> int:
+    """Weights, the cache of ``context_tokens`` (of all slots together) at 16 bits, and buffers."""
+    return size_bytes + kv_bytes_per_token * context_tokens + RUNTIME_BYTES
+
+
+def _meminfo(path: Path) -> dict[str, int]:
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    rows = (line.split() for line in lines)
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3}
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        ("total", ctypes.c_uint64),
+        ("available", ctypes.c_uint64),
+        ("unused", ctypes.c_uint64 * 5),
+    )
+
+
+def _windows() -> Memory:
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]  # Windows
+    return Memory(status.total, status.available)

@@ -1,0 +1,105 @@
+"""What this machine has: asked, not judged."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+PROBE_SECONDS = 30
+
+# In a process of its own: a graphics driver that crashes while it is asked must not take the doctor along.
+PROBE = """
+import json, xllamacpp
+devices = [
+    {"name": d["name"], "description": d["description"], "kind": d["type"].name.rpartition("_")[2],
+     "memory_total": d["memory_total"], "memory_free": d["memory_free"]}
+    for d in xllamacpp.get_device_info()
+]
+print(json.dumps({"build": xllamacpp.__version__, "devices": devices}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Something that llama.cpp can compute on. ``kind`` is its own word: CPU, GPU, IGPU, ACCEL."""
+
+    name: str
+    description: str
+    kind: str
+    memory_total: int
+    memory_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Llama:
+    build: str
+    devices: tuple[Device, ...]
+
+
+def llama() -> Llama:
+    """The engine's library and its devices. Raises ProbeError."""
+    answer = json.loads(_ask(sys.executable, "-c", PROBE).splitlines()[-1])
+    return Llama(answer["build"], tuple(Device(**device) for device in answer["devices"]))
+
+
+def nvidia_gpus() -> list[str]:
+    """What the driver's own program says; empty without it."""
+    try:
+        answer = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    except ProbeError:
+        return []
+    return [line.strip() for line in answer.splitlines() if line.strip()]
+
+
+def has_package_index() -> bool:
+    """Whether pip is told to use another index than its own."""
+    try:
+        return "index-url" in _ask(sys.executable, "-m", "pip", "config", "list")
+    except ProbeError:
+        return False
+
+
+def bind_problem(host: str, port: int) -> OSError | None:
+    """Why nobody could listen there now; None if one could."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None
+
+
+def free_port(host: str) -> int:
+    """A port on which nobody listens now. Raises OSError if the host is not an address of this machine."""
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def size(count: float) -> str:
+    """Bytes as people say them: 1.5 GB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+class ProbeError(Exception):
+    """A program could not be asked; the text is the last thing it said."""
+
+
+def _ask(*command: str) -> str:
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=True)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip().splitlines()
+        raise ProbeError(said[-1] if said else f"exit code {error.returncode}") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ProbeError(str(error)) from error
+    return answer.stdout

@@ -1,0 +1,390 @@
+"""The life of every run: started once, driven until it ends, followed by anybody, recovered after a death.
+
+Runs belong to nobody's connection. What a request does is start one, follow one, or stop one; the drives
+live here, in one task group, until the process ends. This is the log's only writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from typing import Self
+
+from inkstream.admission import Admission
+from inkstream.ask import Ask, Pin, decode_pin, emitted_by
+from inkstream.config import Settings
+from inkstream.drive import STOPPED, Drive, Surroundings, failed
+from inkstream.engines import Emitted, Engine, Phase, Prompt, Status
+from inkstream.errors import (
+    Conflict,
+    EngineFailed,
+    EngineLost,
+    Expired,
+    Invalid,
+    LogError,
+    NotFound,
+    Overloaded,
+)
+from inkstream.events import Cursor, Event, Note, Parts, fold
+from inkstream.history import History, Message
+from inkstream.log import Log, NewRun, Run
+
+logger = logging.getLogger(__name__)
+
+RENEW_SECONDS = 3.0
+EXPIRE_RUNS = 50
+FIRST_READER_SECONDS = 10.0  # how long a run that dies with its reader waits for the first one
+STOP_WAIT_SECONDS = 2.0
+LIVE_BACKLOG = 256
+READ_EVENTS = 4096
+
+
+class Runs:
+    """``async with Runs.open(...)``: recovers what a dead process left, and ends no run when it closes."""
+
+    def __init__(
+        self, log: Log, history: History, engine: Engine, settings: Settings, on_progress: Callable[[], None]
+    ) -> None:
+        self.engine = engine
+        self.history = history
+        self.admission = Admission(settings.queue)
+        self._log = log
+        self._settings = settings
+        self._around = Surroundings(log, engine, self.admission, on_progress)
+        self._drives: dict[str, Drive] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._live: set[asyncio.Queue[Run | Status | None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        log: Log,
+        history: History,
+        engine: Engine,
+        settings: Settings,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Self]:
+        runs = cls(log, history, engine, settings, on_progress)
+        try:
+            await runs.recover()
+            runs._spawn(runs._watch_engine())
+            runs._spawn(runs._keep_house())
+            yield runs
+        finally:
+            await runs._cancel_all()
+
+    # Starting
+
+    async def start(self, principal: str, ask: Ask, key: str | None = None, body_hash: bytes = b"") -> Run:
+        """Create the run, or return the one that was created with ``key`` and the same ``body_hash``.
+
+        Raises Invalid (nothing was created), KeyReused, Overloaded, LogUnwritable.
+        """
+        prompt = None
+        if key is None or await self._log.find(principal, key) is None:
+            self._require_engine()
+            self.admission.require_room(len(self._drives))
+            prompt = await self._rendered(ask)
+        new = NewRun(uuid.uuid4().hex, principal, ask.encode(), key, body_hash)
+        run, is_new = await self._log.create(new)
+        if is_new:
+            self._start_driving(run, ask, prompt)
+            await self._write_down(run, ask)
+        return run
+
+    def _require_engine(self) -> None:
+        status = self.engine.status
+        if status.phase is Phase.GIVEN_UP:
+            raise Overloaded(
+                status.message or "The engine has been given up. The server's console says why.",
+                code=status.code or "engine_given_up",
+                retry_after_seconds=60,
+            )
+
+    async def _rendered(self, ask: Ask) -> Prompt | None:
+        """The prompt, where the engine is there to say whether it fits. Raises Invalid."""
+        if self.engine.status.phase is not Phase.READY or ask.pin is not None:
+            return None
+        try:
+            return await self.engine.render(ask.messages)
+        except EngineFailed as error:
+            raise Invalid(error.message, code=error.code) from error
+        except EngineLost:
+            return None
+
+    async def _write_down(self, run: Run, ask: Ask) -> None:
+        """Derive the messages of a run that has just begun."""
+        rows = [ask.question] if ask.question else []
+        if ask.answer:
+            rows.append(replace(ask.answer, run=run.id, state=run.state, ending=None))
+        if rows:
+            await self.history.upsert(*rows)
+
+    # Driving
+
+    def _start_driving(self, run: Run, ask: Ask, prompt: Prompt | None = None) -> None:
+        drive = Drive(run, ask, self._around, prompt)
+        self._drives[run.id] = drive
+        if ask.linger_seconds is not None:
+            self._arm(drive, max(ask.linger_seconds, FIRST_READER_SECONDS))
+        self._spawn(self._drive(drive))
+        self._tell(run)
+
+    async def _drive(self, drive: Drive) -> None:
+        try:
+            if await drive.until_ended():
+                await self._conclude(drive.run.id, drive.ask)
+        except LogError as error:  # recovery takes it up again
+            logger.error("run %s: %s", drive.run.id, error.message)
+        finally:
+            self._disarm(drive)
+            del self._drives[drive.run.id]
+
+    async def _conclude(self, run_id: str, ask: Ask) -> None:
+        """After the terminal event: the message, then the run is settled."""
+        run = await self._log.get(run_id)
+        if run is None:
+            return
+        if ask.answer is not None:
+            await self.history.upsert(await self._message(run, ask.answer))
+        await self._log.settle(run_id)
+        self._tell(run)
+
+    async def _message(self, run: Run, answer: Message) -> Message:
+        """The message as the log tells it now."""
+        events = await self._events(run.id)
+        ending = events[-1] if events and events[-1].kind.is_terminal else None
+        return replace(
+            answer,
+            parts=fold(events, answer.parts),
+            run=run.id,
+            state=run.state,
+            ending=ending.payload if ending else None,
+            last_id=f"{events[-1].epoch}:{events[-1].seq}" if events else None,
+        )
+
+    async def _events(self, run: str) -> list[Event]:
+        events: list[Event] = []
+        while page := await self._log.read(run, len(events), READ_EVENTS):
+            events += page
+        return events
+
+    # Reading
+
+    async def get(self, principal: str, run_id: str) -> Run:
+        """Raises NotFound, or Expired for a run whose message is still stored."""
+        run = await self._log.get(run_id)
+        if run is not None and run.principal == principal:
+            return run
+        if run is None:
+            with contextlib.suppress(NotFound):
+                message = await self.history.message_of_run(principal, run_id)
+                raise Expired(
+                    f"the events of run {run_id!r} have expired; its message is kept.",
+                    message_path=f"/api/messages/{message.id}",
+                )
+        raise NotFound(f"there is no run {run_id!r}.", code="unknown_run")
+
+    async def find(self, principal: str, key: str) -> Run | None:
+        """The run that was started with this idempotency key."""
+        return await self._log.find(principal, key)
+
+    async def left_by(self, principal: str, run_id: str | None) -> tuple[Pin | None, Emitted | None]:
+        """What an ended run leaves to one that continues it; Nones where its events have expired."""
+        run = await self._log.get(run_id) if run_id else None
+        if run is None or run.principal != principal:
+            return None, None
+        events = await self._events(run.id)
+        ask = Ask.decode(run.record)
+        pin = decode_pin(events[0].seam) if events else None
+        return pin or ask.pin, emitted_by(events, ask.prefix)
+
+    async def fold(self, principal: str, message: Message) -> Message:
+        """A message of a living run with what the log holds by now; any other as it is."""
+        if message.run is None or message.state.is_terminal:
+            return message
+        run = await self._log.get(message.run)
+        if run is None or run.principal != principal:
+            return message
+        answer = Ask.decode(run.record).answer
+        return await self._message(run, answer) if answer else message
+
+    async def text(self, principal: str, run_id: str) -> Parts:
+        """All parts that the run itself has written."""
+        run = await self.get(principal, run_id)
+        return fold(await self._events(run.id))
+
+    async def events(self, principal: str, run_id: str) -> list[Event]:
+        return await self._events((await self.get(principal, run_id)).id)
+
+    async def require_cursor(self, run: Run, cursor: Cursor) -> None:
+        """Raises Conflict ``reset`` where the log has no such event."""
+        if cursor.seq == 0:
+            return
+        found = await self._log.read(run.id, cursor.seq - 1, 1)
+        if not found or (cursor.epoch is not None and found[0].epoch != cursor.epoch):
+            raise Conflict(
+                f"run {run.id!r} has no event {cursor.seq} of that epoch. Read it from the start.",
+                code="reset",
+            )
+
+    async def follow(self, principal: str, run_id: str, after: int) -> AsyncGenerator[list[Event | Note]]:
+        """See ``Log.follow``. While this is open the run has a reader. Raises NotFound, Expired."""
+        await self.get(principal, run_id)
+        drive = self._drives.get(run_id)
+        if drive is not None:
+            drive.readers += 1
+            self._disarm(drive)
+        try:
+            async with contextlib.aclosing(self._log.follow(run_id, after)) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            if drive is not None:
+                drive.readers -= 1
+                if drive.readers == 0 and drive.ask.linger_seconds is not None:
+                    self._arm(drive, drive.ask.linger_seconds)
+
+    # Stopping
+
+    async def stop(self, principal: str, run_id: str) -> Run:
+        """Ask for the end of a run. Durable when this returns, and as a rule the run has ended by then."""
+        run = await self.get(principal, run_id)
+        run = await self._log.request_stop(run.id)
+        drive = self._drives.get(run_id)
+        if drive is None or run.state.is_terminal:
+            return run
+        drive.end_with(STOPPED)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WAIT_SECONDS):
+                async for _ in self._log.follow(run_id, run.last_seq):
+                    pass
+        return await self.get(principal, run_id)
+
+    def _arm(self, drive: Drive, seconds: float) -> None:
+        if drive.run.id in self._drives:
+            loop = asyncio.get_running_loop()
+            self._timers[drive.run.id] = loop.call_later(seconds, drive.end_with, STOPPED)
+
+    def _disarm(self, drive: Drive) -> None:
+        timer = self._timers.pop(drive.run.id, None)
+        if timer is not None:
+            timer.cancel()
+
+    # Looking after everything
+
+    async def recover(self) -> None:
+        """Take up every run that nobody drives: conclude what has ended, go on with the rest."""
+        for run in await self._log.open_runs():
+            if run.id in self._drives:
+                continue
+            ask = Ask.decode(run.record)
+            if run.state.is_terminal:
+                await self._conclude(run.id, ask)
+                continue
+            await self._write_down(run, ask)
+            self._start_driving(run, ask)
+            if run.stop_requested or ask.linger_seconds == 0:
+                self._drives[run.id].end_with(STOPPED)
+
+    async def _keep_house(self) -> None:
+        """Renew the lease, take up what was left, and forget what is old, in small slices."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await self._log.renew()
+                await self.recover()
+                before = time.time() - self._settings.retention_hours * 3600
+                while await self._log.expire(before, EXPIRE_RUNS):
+                    pass
+            except LogError as error:
+                logger.error("%s", error.message)
+
+    async def _watch_engine(self) -> None:
+        """Open the gate while the engine is ready; tell those who wait what it is doing."""
+        status = self.engine.status
+        while True:
+            is_ready = status.phase is Phase.READY
+            self.admission.set_slots(self.engine.describe().slots if is_ready else 0)
+            payload = asdict(status)
+            for drive in list(self._drives.values()):
+                drive.note("engine", payload)
+            self._tell(status)
+            if status.phase is Phase.GIVEN_UP:
+                self._fail_all(status)
+            status = await self._next_status(status)
+
+    async def _next_status(self, seen: Status) -> Status:
+        """The engine's next status; one that answers nobody for too long counts as given up."""
+        if seen.phase is not Phase.CONNECTING:
+            return await self.engine.status_after(seen)
+        try:
+            async with asyncio.timeout(self._settings.engine_wait_seconds):
+                return await self.engine.status_after(seen)
+        except TimeoutError:
+            self._fail_all(
+                Status(
+                    Phase.GIVEN_UP,
+                    code="engine_unreachable",
+                    message="No engine has answered for too long. `inkstream doctor` says what is wrong.",
+                )
+            )
+            return await self.engine.status_after(seen)
+
+    def _fail_all(self, status: Status) -> None:
+        code, message = status.code or "engine_given_up", status.message or "The engine has been given up."
+        for drive in list(self._drives.values()):
+            drive.end_with(failed(code, message, retryable=True))
+
+    # The live feed
+
+    @asynccontextmanager
+    async def live(
+        self, principal: str
+    ) -> AsyncIterator[tuple[list[Run], asyncio.Queue[Run | Status | None]]]:
+        """The principal's living runs, and a queue of what starts and ends from now on.
+
+        A subscriber that leaves its queue full hears nothing more and must subscribe anew.
+        """
+        queue: asyncio.Queue[Run | Status | None] = asyncio.Queue(LIVE_BACKLOG)
+        self._live.add(queue)
+        try:
+            runs = [await self._log.get(run) for run in list(self._drives)]
+            yield [run for run in runs if run and run.principal == principal], queue
+        finally:
+            self._live.discard(queue)
+
+    def _tell(self, news: Run | Status) -> None:
+        for queue in list(self._live):
+            try:
+                queue.put_nowait(news)
+            except asyncio.QueueFull:
+                self._live.discard(queue)
+
+    # Tasks
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a task of the runs failed", exc_info=error)
+
+    async def _cancel_all(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

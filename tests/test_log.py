@@ -1,0 +1,535 @@
+"""What every log promises, and what SQLite's adds. Random tests print their seed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from inkstream.errors import Fenced, FolderInUse, KeyReused, LogError, LogUnwritable, NotFound
+from inkstream.events import Draft, Event, Kind, Note, RunState, encode
+from inkstream.log import Appended, Claim, Entry, Log, NewRun
+from inkstream.log.sqlite import SqliteLog
+from inkstream.log.store import JOURNAL_STEPS, LEASE_SECONDS, PAGE_EVENTS
+
+STARTED = Draft(Kind.STARTED, b'{"model":"m","seed":1}')
+DONE = Draft(Kind.DONE, b'{"finish":"stop"}')
+STOPPED = Draft(Kind.STOPPED, b"{}")
+
+Opener = Callable[[], Awaitable[SqliteLog]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def sqlite_log(folder: Path) -> AsyncIterator[SqliteLog]:
+    log = await SqliteLog.open(folder)
+    try:
+        yield log
+    finally:
+        await log.aclose()
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[Log]:
+    async with sqlite_log(tmp_path) as log:
+        yield log
+
+
+def text(piece: str) -> Draft:
+    return Draft(Kind.TEXT, encode({"text": piece}), piece.encode())
+
+
+async def begin(log: Log, run: str = "r1") -> Claim:
+    await log.create(NewRun(run, "local", b"record"))
+    return await log.claim(run, 0)
+
+
+async def append(log: Log, claim: Claim, at: int, *events: Draft) -> Appended | None:
+    return (await log.append([Entry(claim, at, events)]))[0]
+
+
+async def everything(log: Log, run: str, after: int = 0) -> list[Event]:
+    return [e async for batch in log.follow(run, after) for e in batch if isinstance(e, Event)]
+
+
+# Creating
+
+
+async def test_a_run_is_created_once_per_key(log: Log) -> None:
+    created = await asyncio.gather(
+        *(log.create(NewRun(f"r{i}", "local", b"record", "key", b"hash")) for i in range(20))
+    )
+    assert sum(is_new for _, is_new in created) == 1
+    assert len({run.id for run, _ in created}) == 1
+
+
+async def test_a_key_with_another_body_is_refused(log: Log) -> None:
+    await log.create(NewRun("r1", "local", b"record", "key", b"hash"))
+    with pytest.raises(KeyReused):
+        await log.create(NewRun("r2", "local", b"record", "key", b"other"))
+
+
+async def test_keys_belong_to_a_principal(log: Log) -> None:
+    await log.create(NewRun("r1", "ann", b"record", "key", b"hash"))
+    run, is_new = await log.create(NewRun("r2", "ben", b"record", "key", b"other"))
+    assert (run.id, is_new) == ("r2", True)
+
+
+async def test_runs_without_a_key_are_all_new(log: Log) -> None:
+    assert (await log.create(NewRun("r1", "local", b"")))[1]
+    assert (await log.create(NewRun("r2", "local", b"")))[1]
+
+
+# Appending
+
+
+async def test_events_are_numbered_from_one_without_gaps(log: Log) -> None:
+    claim = await begin(log)
+    assert await append(log, claim, 0, STARTED, text("a")) == Appended(2, False)
+    assert await append(log, claim, 2, text("b"), DONE) == Appended(4, False)
+    events = await log.read("r1", 0, 100)
+    assert [(e.epoch, e.seq, e.kind) for e in events] == [
+        (1, 1, Kind.STARTED),
+        (1, 2, Kind.TEXT),
+        (1, 3, Kind.TEXT),
+        (1, 4, Kind.DONE),
+    ]
+    assert [e.seam for e in events] == [b"", b"a", b"b", b""]
+
+
+@pytest.mark.parametrize(
+    ("before", "attempt"),
+    [
+        ([], [text("a")]),
+        ([], [DONE]),
+        ([STARTED], [STARTED]),
+        ([STARTED, DONE], [text("late")]),
+        ([STARTED, DONE], [STOPPED]),
+        ([STOPPED], [DONE]),
+        ([STARTED], [DONE, text("late")]),
+        ([STARTED], [DONE, DONE]),
+    ],
+)
+async def test_the_event_table_is_enforced(log: Log, before: list[Draft], attempt: list[Draft]) -> None:
+    claim = await begin(log)
+    if before:
+        await append(log, claim, 0, *before)
+    assert await append(log, claim, len(before), *attempt) is None
+    assert [e.seq for e in await log.read("r1", 0, 10)] == list(range(1, len(before) + 1))
+
+
+async def test_a_wrong_expected_number_is_fenced(log: Log) -> None:
+    claim = await begin(log)
+    await append(log, claim, 0, STARTED)
+    assert await append(log, claim, 0, text("again")) is None
+    assert await append(log, claim, 2, text("gap")) is None
+
+
+async def test_each_entry_of_a_batch_succeeds_or_is_fenced_on_its_own(log: Log) -> None:
+    good, bad = await begin(log, "good"), await begin(log, "bad")
+    await log.claim("bad", bad.epoch)
+    unknown = Claim("nobody", 1, 0)
+    results = await log.append(
+        [Entry(bad, 0, [STARTED]), Entry(unknown, 0, [STARTED]), Entry(good, 0, [STARTED])]
+    )
+    assert results == [None, None, Appended(1, False)]
+
+
+async def test_two_entries_of_one_run_may_share_a_batch(log: Log) -> None:
+    claim = await begin(log)
+    results = await log.append([Entry(claim, 0, [STARTED]), Entry(claim, 1, [text("a")])])
+    assert results == [Appended(1, False), Appended(2, False)]
+
+
+async def test_a_newer_claim_fences_the_older_one(log: Log) -> None:
+    old = await begin(log)
+    await append(log, old, 0, STARTED)
+    new = await log.claim("r1", old.epoch)
+    assert await append(log, old, 1, text("zombie")) is None
+    assert await append(log, new, new.last_seq, text("heir")) == Appended(2, False)
+
+
+async def test_of_many_claims_with_one_epoch_one_succeeds(log: Log) -> None:
+    await log.create(NewRun("r1", "local", b""))
+    results = await asyncio.gather(*(log.claim("r1", 0) for _ in range(10)), return_exceptions=True)
+    assert sum(isinstance(r, Claim) for r in results) == 1
+    assert all(isinstance(r, Claim | Fenced) for r in results)
+
+
+async def test_an_ended_or_unknown_run_cannot_be_claimed(log: Log) -> None:
+    claim = await begin(log)
+    await append(log, claim, 0, STOPPED)
+    for run in ("r1", "nobody"):
+        with pytest.raises(Fenced):
+            await log.claim(run, 1)
+
+
+async def test_deaths_count_up_and_a_token_forgives_them(log: Log) -> None:
+    claim = await begin(log)
+    await append(log, claim, 0, STARTED)
+    claim = await log.claim("r1", claim.epoch, after_death=True)
+    claim = await log.claim("r1", claim.epoch, after_death=True)
+    run = await log.get("r1")
+    assert run is not None
+    assert run.deaths == 2
+    await append(log, claim, 1, text("a"))
+    run = await log.get("r1")
+    assert run is not None
+    assert run.deaths == 0
+
+
+# Stopping
+
+
+async def test_a_stop_reaches_the_holder_with_its_next_append(log: Log) -> None:
+    claim = await begin(log)
+    await append(log, claim, 0, STARTED)
+    assert (await log.request_stop("r1")).stop_requested
+    assert await append(log, claim, 1, text("in flight")) == Appended(2, True)
+
+
+async def test_stopping_an_ended_run_changes_nothing(log: Log) -> None:
+    claim = await begin(log)
+    await append(log, claim, 0, STARTED, DONE)
+    run = await log.request_stop("r1")
+    assert (run.state, run.stop_requested) == (RunState.DONE, False)
+
+
+async def test_stopping_an_unknown_run_says_so(log: Log) -> None:
+    with pytest.raises(NotFound):
+        await log.request_stop("nobody")
+
+
+# Following
+
+
+async def test_a_follower_sees_every_event_once_from_any_cursor(log: Log) -> None:
+    claim = await begin(log)
+    total = 3 * PAGE_EVENTS + 5
+    followers = [asyncio.create_task(everything(log, "r1", after)) for after in range(0, 40, 7)]
+    await append(log, claim, 0, STARTED)
+    for seq in range(1, total):
+        await append(log, claim, seq, text(str(seq)))
+    await append(log, claim, total, DONE)
+    for after, follower in zip(range(0, 40, 7), followers, strict=True):
+        assert [e.seq for e in await follower] == list(range(after + 1, total + 2))
+    for after in range(total + 2):
+        assert [e.seq for e in await everything(log, "r1", after)] == list(range(after + 1, total + 2))
+
+
+async def test_following_an_unknown_run_says_so(log: Log) -> None:
+    with pytest.raises(NotFound):
+        await everything(log, "nobody")
+
+
+async def test_a_duplicate_create_can_be_followed_at_once(log: Log) -> None:
+    new = NewRun("r1", "local", b"", "key")
+    (first, _), (second, _) = await asyncio.gather(log.create(new), log.create(new))
+    assert first == second
+    follower = asyncio.create_task(everything(log, second.id))
+    claim = await log.claim("r1", 0)
+    await append(log, claim, 0, STOPPED)
+    assert [e.kind for e in await follower] == [Kind.STOPPED]
+
+
+async def test_current_notes_come_first_and_only_the_last_per_key(log: Log) -> None:
+    claim = await begin(log)
+    log.note(claim, "queued", b"3")
+    log.note(claim, "queued", b"2")
+    log.note(claim, "engine", b"loading")
+    await append(log, claim, 0, STARTED)
+    batch = await anext(aiter(log.follow("r1", 0)))
+    notes = [e for e in batch if isinstance(e, Note)]
+    assert sorted(notes, key=lambda n: n.key) == [Note("engine", b"loading"), Note("queued", b"2")]
+    assert batch[: len(notes)] == notes
+
+
+async def test_a_note_wakes_a_follower_and_carries_no_number(log: Log) -> None:
+    claim = await begin(log)
+    follower = aiter(log.follow("r1", 0))
+    waiting = asyncio.ensure_future(anext(follower))
+    await asyncio.sleep(0)
+    log.note(claim, "prefill", b"0.5")
+    assert await waiting == [Note("prefill", b"0.5")]
+    log.note(claim, "prefill", b"0.6")
+    assert await anext(follower) == [Note("prefill", b"0.6")]
+
+
+async def test_the_terminal_event_clears_the_notes(log: Log) -> None:
+    claim = await begin(log)
+    log.note(claim, "queued", b"1")
+    await append(log, claim, 0, STOPPED)
+    log.note(claim, "queued", b"2")
+    assert [type(e) for batch in [b async for b in log.follow("r1", 0)] for e in batch] == [Event]
+
+
+async def test_a_note_of_an_old_claim_or_beyond_the_bound_is_not_kept(log: Log) -> None:
+    old = await begin(log)
+    new = await log.claim("r1", old.epoch)
+    log.note(old, "queued", b"zombie")
+    with pytest.raises(ValueError, match="longer than"):
+        log.note(new, "queued", bytes(32 * 1024 + 1))
+    await append(log, new, 0, STARTED)
+    assert all(isinstance(e, Event) for e in await anext(aiter(log.follow("r1", 0))))
+
+
+async def test_closing_ends_every_follower(tmp_path: Path) -> None:
+    async with sqlite_log(tmp_path) as log:
+        await begin(log)
+        follower = asyncio.create_task(everything(log, "r1"))
+        await asyncio.sleep(0)
+    assert await follower == []
+    with pytest.raises(LogError):
+        await log.get("r1")
+
+
+async def test_an_append_under_way_is_committed_before_closing(tmp_path: Path) -> None:
+    async with sqlite_log(tmp_path) as log:
+        claim = await begin(log)
+        pending = asyncio.create_task(append(log, claim, 0, STARTED))
+        await asyncio.sleep(0)
+    assert await pending == Appended(1, False)
+    async with sqlite_log(tmp_path) as log:
+        assert len(await log.read("r1", 0, 10)) == 1
+
+
+async def test_a_cancelled_append_is_whole_or_absent(log: Log) -> None:
+    claim = await begin(log)
+    pending = asyncio.create_task(append(log, claim, 0, STARTED, text("a")))
+    await asyncio.sleep(0)
+    pending.cancel()
+    await asyncio.gather(pending, return_exceptions=True)
+    await log.renew()  # behind it in the writer's queue
+    assert len(await log.read("r1", 0, 10)) in (0, 2)
+
+
+# Settling and expiry
+
+
+async def test_open_runs_are_those_that_have_not_ended_or_are_not_settled(log: Log) -> None:
+    ended, settled = await begin(log, "ended"), await begin(log, "settled")
+    await begin(log, "live")
+    await append(log, ended, 0, STOPPED)
+    await append(log, settled, 0, STOPPED)
+    await log.settle("settled")
+    await log.settle("live")
+    assert [(run.id, run.state) for run in await log.open_runs()] == [
+        ("ended", RunState.STOPPED),
+        ("live", RunState.QUEUED),
+    ]
+
+
+async def test_only_settled_runs_expire_and_in_slices(log: Log) -> None:
+    for run in ("a", "b", "c", "unsettled"):
+        await append(log, await begin(log, run), 0, STOPPED)
+        if run != "unsettled":
+            await log.settle(run)
+    later = 2**40
+    assert [await log.expire(later, 2), await log.expire(later, 2), await log.expire(later, 2)] == [2, 1, 0]
+    assert await log.get("a") is None
+    assert await log.read("a", 0, 10) == []
+    assert await log.get("unsettled") is not None
+
+
+# Taking over
+
+
+async def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
+    total = PAGE_EVENTS + 7
+    async with sqlite_log(tmp_path) as log:
+        claim = await begin(log)
+        await append(log, claim, 0, STARTED)
+        for seq in range(1, total):
+            await append(log, claim, seq, text(str(seq)))
+        before = await log.read("r1", 0, 1000)
+    async with sqlite_log(tmp_path) as log:
+        assert await log.read("r1", 0, 1000) == before
+        [run] = await log.open_runs()
+        assert (run.state, run.last_seq, run.epoch) == (RunState.RUNNING, total, 1)
+        heir = await log.claim("r1", 1)
+        assert heir.last_seq == total
+        assert await append(log, heir, total, DONE) == Appended(total + 1, False)
+        assert [e.epoch for e in await everything(log, "r1", total - 1)] == [1, 2]
+
+
+async def test_a_living_holder_is_not_robbed_and_a_dead_one_is(tmp_path: Path) -> None:
+    holder, rival = await SqliteLog.attach(tmp_path), await SqliteLog.attach(tmp_path)
+    claim = await begin(holder)
+    with pytest.raises(Fenced):
+        await rival.claim("r1", claim.epoch)
+    _age_leases(tmp_path, LEASE_SECONDS + 1)
+    await rival.renew()
+    heir = await rival.claim("r1", claim.epoch)
+    assert await append(rival, heir, 0, STARTED) == Appended(1, False)
+    # The old holder wakes up: it can append nothing any more, whatever it believes.
+    assert await append(holder, claim, 0, STARTED) is None
+    assert await append(holder, claim, 1, text("zombie")) is None
+    await rival.aclose()
+    await holder.aclose()
+
+
+async def test_closing_releases_the_claims(tmp_path: Path) -> None:
+    holder, heir = await SqliteLog.attach(tmp_path), await SqliteLog.attach(tmp_path)
+    claim = await begin(holder)
+    await append(holder, claim, 0, STARTED)
+    await holder.aclose()
+    assert (await heir.claim("r1", 1)).last_seq == 1
+    await heir.aclose()
+
+
+def _age_leases(folder: Path, seconds: float) -> None:
+    with sqlite3.connect(folder / "log.db") as db:
+        db.execute("UPDATE instances SET renewed_at = renewed_at - ?", (seconds,))
+    db.close()
+
+
+async def test_a_second_gateway_on_the_folder_is_refused(tmp_path: Path) -> None:
+    async with sqlite_log(tmp_path):
+        with pytest.raises(FolderInUse, match="INKSTREAM_DATA_DIR"):
+            await SqliteLog.open(tmp_path)
+    async with sqlite_log(tmp_path):
+        pass
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from inkstream.events import Draft, Kind
+from inkstream.log import Entry, NewRun
+from inkstream.log.sqlite import SqliteLog
+
+async def main():
+    log = await SqliteLog.open(Path(sys.argv[1]))
+    await log.create(NewRun("r1", "local", b""))
+    claim = await log.claim("r1", 0)
+    await log.append([Entry(claim, 0, [Draft(Kind.STARTED, b"{}")])])
+    for seq in range(1, 10**6):
+        await log.append([Entry(claim, seq, [Draft(Kind.TEXT, b'{"text":"%d"}' % seq)])])
+        print(seq + 1, flush=True)
+asyncio.run(main())
+"""
+
+
+def write_until_killed(folder: Path, lines: int) -> int:
+    """Run a writer, kill it behind that many acknowledgements, return the last it gave."""
+    command = [sys.executable, "-c", WRITER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        last = ""
+        for _ in range(lines):
+            last = writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+        complete = [line for line in [last, *writer.stdout] if line.endswith("\n")]
+        return int(complete[-1])
+
+
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        lines = choose.randrange(1, 3 * PAGE_EVENTS)
+        acknowledged = await asyncio.to_thread(write_until_killed, folder, lines)
+        async with sqlite_log(folder) as log:
+            seqs = [e.seq for e in await log.read("r1", 0, 10**6)]
+            assert seqs == list(range(1, len(seqs) + 1))
+            assert len(seqs) >= acknowledged
+            # Its holder is known to be dead: no lease to wait for.
+            assert (await log.claim("r1", 1)).last_seq == len(seqs)
+
+
+# What memory and file must agree on
+
+
+async def test_random_histories_read_the_same_from_memory_file_and_after_reopening(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    expected: dict[str, list[str]] = {}
+    for _ in range(4):
+        async with sqlite_log(tmp_path) as log:
+            await _random_work(log, choose, expected)
+            for run, pieces in expected.items():
+                after = choose.randrange(len(pieces) + 1)
+                events = await log.read(run, after, 10**6)
+                assert [e.seq for e in events] == list(range(after + 1, len(pieces) + 1))
+                assert [e.seam.decode() for e in events] == pieces[after:]
+
+
+async def _random_work(log: Log, choose: random.Random, expected: dict[str, list[str]]) -> None:
+    claims = {run.id: await log.claim(run.id, run.epoch) for run in await log.open_runs() if not run.ended_at}
+    for _ in range(60):
+        if choose.random() < 0.1:
+            run = f"r{len(expected)}"
+            claims[run], expected[run] = await begin(log, run), []
+        chosen = choose.sample(sorted(claims), min(len(claims), choose.randrange(5)))
+        batch = []
+        for run in chosen:
+            pieces = expected[run]
+            drafts = [] if pieces else [STARTED]
+            drafts += [text(f"{run}:{len(pieces)}:{i}") for i in range(choose.randrange(1, 20))]
+            if choose.random() < 0.05:
+                drafts.append(DONE)
+                del claims[run]
+            claim = Claim(run, (await log.get(run)).epoch, 0)  # type: ignore[union-attr]  # it exists
+            batch.append(Entry(claim, len(pieces), drafts))
+            pieces += [draft.seam.decode() for draft in drafts]
+        assert None not in await log.append(batch)
+
+
+async def test_nothing_of_a_forgotten_run_comes_back_in_a_later_one(tmp_path: Path) -> None:
+    async with sqlite_log(tmp_path) as log:
+        old = await begin(log, "old")
+        await append(log, old, 0, STARTED, text("yesterday's"), DONE)
+        await log.settle("old")
+        assert await log.expire(2**40, 1) == 1
+        await append(log, await begin(log, "new"), 0, STARTED)
+    async with sqlite_log(tmp_path) as log:
+        assert [e.seam for e in await log.read("new", 0, 10)] == [b""]
+
+
+async def test_an_idle_run_does_not_hold_the_journal(tmp_path: Path) -> None:
+    async with sqlite_log(tmp_path) as log:
+        idle, busy = await begin(log, "idle"), await begin(log, "busy")
+        await append(log, idle, 0, STARTED, text("waiting"))
+        await append(log, busy, 0, STARTED)
+        for seq in range(1, JOURNAL_STEPS + 600):
+            await append(log, busy, seq, text("."))
+        with sqlite3.connect(tmp_path / "log.db") as db:
+            assert db.execute("SELECT count(*) FROM journal").fetchone()[0] < JOURNAL_STEPS
+        db.close()
+        assert [e.seam for e in await log.read("idle", 0, 10)] == [b"", b"waiting"]
+    async with sqlite_log(tmp_path) as log:
+        assert [e.seam for e in await log.read("idle", 0, 10)] == [b"", b"waiting"]
+
+
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(LogUnwritable, match=r"file.*INKSTREAM_DATA_DIR"):
+        await SqliteLog.open(blocked)
+
+
+async def test_a_log_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    async with sqlite_log(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / "log.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(LogError, match="newer inkstream"):
+        await SqliteLog.open(tmp_path)
+    async with sqlite_log(tmp_path / "other"):
+        pass

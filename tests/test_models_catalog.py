@@ -1,0 +1,158 @@
+"""What names mean, what a file says of itself, and what fits into memory."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from inkstream.models import Model, catalog, gguf, memory, memory_needed
+from inkstream.models.catalog import ALIASES, FALLBACK, SAFE_FILE, Wish, choose, parse, sampling_of
+from inkstream.models.machine import Memory
+from tests.tiny_gguf import tiny_gguf
+
+LISTING = [
+    "README.md",
+    "m-q2_k.gguf",
+    "m-q4_0.gguf",
+    "m-q4_k_m.gguf",
+    "m-q8_0-00001-of-00002.gguf",
+    "m-q8_0-00002-of-00002.gguf",
+    "m-fp16-00001-of-00003.gguf",
+    "Q6_K/m-Q6_K.gguf",
+    "mmproj-m-f16.gguf",
+    "imatrix_q5_k_m.gguf",
+]
+
+
+@pytest.mark.parametrize(
+    ("hint", "chosen"),
+    [
+        ("", ("m-q4_k_m.gguf",)),
+        ("Q4_0", ("m-q4_0.gguf",)),
+        ("q8_0", ("m-q8_0-00001-of-00002.gguf", "m-q8_0-00002-of-00002.gguf")),
+        ("q6_k", ("Q6_K/m-Q6_K.gguf",)),
+        ("q4", ()),
+        ("fp16", ()),
+        ("f16", ()),
+        ("q5_k_m", ()),
+    ],
+)
+def test_a_quantisation_chooses_whole_models_of_text(hint: str, chosen: tuple[str, ...]) -> None:
+    assert choose(LISTING, Wish("m", "Owner/M", hint=hint)) == chosen
+
+
+def test_the_only_model_of_a_repository_is_chosen_whatever_it_is_called() -> None:
+    assert choose(["weights.gguf", "notes.txt"], Wish("m", "Owner/M")) == ("weights.gguf",)
+    assert choose(["one.gguf", "two.gguf"], Wish("m", "Owner/M")) == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.gguf", "/x.gguf", "a/../x.gguf", "c:x.gguf", "a\\x.gguf", ".x.gguf", "a/.b/x.gguf"]
+)
+def test_names_that_would_leave_the_folder_are_no_files(name: str) -> None:
+    assert choose([name], Wish("m", "Owner/M")) == ()
+
+
+def test_names_are_told_apart() -> None:
+    assert parse("Qwen2-0.5B") == parse("qwen2-0.5b")
+    assert parse("Owner/Repo") == Wish("Owner/Repo", "Owner/Repo")
+    assert parse("Owner/Repo:Q8_0") == Wish("Owner/Repo:Q8_0", "Owner/Repo", hint="Q8_0")
+    split = parse("Owner/Repo:m-00002-of-00002.gguf")
+    assert isinstance(split, Wish)
+    assert split.files == ("m-00001-of-00002.gguf", "m-00002-of-00002.gguf")
+    for path in ("m.gguf", "folder/m.gguf", "C:\\models\\m.gguf", "~/m.GGUF"):
+        assert isinstance(parse(path), Path)
+
+
+def test_every_alias_can_be_found_by_the_rules_for_files() -> None:
+    for entry in ALIASES.values():
+        assert all(SAFE_FILE.fullmatch(file) for file in entry.files)
+        assert choose(entry.files, Wish(entry.alias, entry.repo, entry.files)) == entry.files
+    assert ALIASES[FALLBACK].package is not None
+
+
+def test_the_family_gives_its_sampling() -> None:
+    assert sampling_of("qwen2", "Anything")["repetition_penalty"] == 1.05
+    assert sampling_of("llama", "SmolLM2-135M-Instruct.Q4_1.gguf")["temperature"] == 0.2
+    assert sampling_of("llama", "Something") == {}
+
+
+# Headers
+
+
+def written(tmp_path: Path, content: bytes) -> Path:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_header_says_what_the_model_is(tmp_path: Path, version: int) -> None:
+    header = gguf.read(written(tmp_path, tiny_gguf(version=version)))
+    assert header == gguf.Header("qwen2", "Tiny", 4096, kv_bytes_per_token=2 * 2 * 32 * 2, parts=1)
+
+
+def test_a_newer_tensor_type_is_left_to_the_engine(tmp_path: Path) -> None:
+    assert gguf.read(written(tmp_path, tiny_gguf(tensor_type=9999))).name == "Tiny"
+
+
+def test_an_alignment_of_its_own_counts(tmp_path: Path) -> None:
+    content = tiny_gguf(metadata={"general.alignment": 1024})
+    with pytest.raises(gguf.Corrupt, match="cut off"):
+        gguf.read(written(tmp_path, content))
+    gguf.read(written(tmp_path, content + bytes(1024)))
+
+
+def test_a_file_cut_anywhere_is_never_taken_for_whole(tmp_path: Path) -> None:
+    file = written(tmp_path, content := tiny_gguf(size=1024))
+    for length in reversed(range(len(content))):
+        os.truncate(file, length)
+        with pytest.raises(gguf.Corrupt):
+            gguf.read(file)
+
+
+def test_a_damaged_header_is_refused_or_read_but_never_worse(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    content = tiny_gguf(size=2048)
+    for _ in range(200):
+        damaged = bytearray(content)
+        for _ in range(chance.randint(1, 8)):
+            damaged[chance.randrange(4, 500)] = chance.choice([0, 1, 9, 0x7F, 0xFF, chance.randrange(256)])
+        with suppress(gguf.Corrupt):
+            gguf.read(written(tmp_path, bytes(damaged)))
+
+
+# Memory
+
+
+def test_memory_is_what_the_system_or_the_container_allows(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 8000 kB\nMemAvailable: 2000 kB\n")
+    total = memory(proc=tmp_path, cgroup=tmp_path).total_bytes
+    assert memory(proc=tmp_path, cgroup=tmp_path) == Memory(total, 2000 * 1024)
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("2500000\n")
+    assert memory(proc=tmp_path, cgroup=tmp_path) == Memory(3_000_000, 500_000)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory(proc=tmp_path, cgroup=tmp_path).total_bytes == total
+
+
+def test_a_model_needs_its_weights_and_room_for_its_context(tmp_path: Path) -> None:
+    content = tiny_gguf()
+    model = Model("m", written(tmp_path, content), len(content), "", "file", {})
+    short, long = memory_needed(model, 1000), memory_needed(model, 2000)
+    assert long - short == 1000 * 2 * 2 * 32 * 2
+    assert short > len(content)
+
+
+def test_the_catalog_says_what_fits_this_machine() -> None:
+    rows = {alias.name: alias for alias in catalog(8192)}
+    assert set(rows) == set(ALIASES)
+    assert rows["qwen2-0.5b"].memory_bytes == 397_805_248 + 12_288 * 8192 + (300 << 20)
+    assert [row.size_bytes for row in catalog()] == sorted(row.size_bytes for row in catalog())
+    assert not any(alias.fits for alias in catalog(10**12))

@@ -1,0 +1,544 @@
+"""The page in a real browser, against real processes.
+
+What the page shows is compared with what the server has stored. Its own language is fixed per test,
+and things are found by role or test id, so that a changed wording breaks nothing here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from anyio.from_thread import start_blocking_portal
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from inkstream.api.page import FOLDER
+from tests.fake_hub import Change, Cut, FakeHub, fake_hub
+
+pytestmark = pytest.mark.real
+
+SERVE = [sys.executable, "-m", "inkstream", "serve"]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --host-resolver-rules=MAP\\ ink.test\\ 127.0.0.1"
+)
+IN_FLIGHT = 100  # characters that may still come when the one who sent them is dead
+PACED: dict[str, Any] = {"tokens_per_second": 60, "answer_tokens": 180}
+
+# The last answer where nothing has been asked since, and its text.
+LAST = """() => {
+    const said = document.querySelectorAll('[data-testid=asked], [data-testid=answer]')
+    const last = said[said.length - 1]
+    return last?.dataset.testid === 'answer' ? last : undefined
+}"""
+SHOWN = f"""() => [...({LAST})()?.querySelectorAll('[data-testid=text]') ?? []]
+    .map(text => [...text.children].map(line => line.textContent).join('\\n')).join('')"""
+
+Serve = Callable[..., "Server"]
+Open = Callable[..., Page]
+
+
+def free_port() -> int:
+    """A gateway that is started again must come back where it was, so port 0 will not do."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """``inkstream serve`` with the scripted engine on a port of its own."""
+
+    def __init__(self, folder: Path, script: dict[str, Any], settings: dict[str, str]) -> None:
+        assert (FOLDER / "index.html").is_file(), "the page is not built: run `make page`"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("INKSTREAM_")}
+        given = {"ENGINE": "scripted", "SCRIPT": json.dumps(script), "DATA_DIR": str(folder)}
+        given |= {"PORT": str(free_port())} | settings
+        environ |= {name if "_ENDPOINT" in name else f"INKSTREAM_{name}": given[name] for name in given}
+        self._process = subprocess.Popen(SERVE, env=environ, stdout=subprocess.PIPE, text=True)
+        self.url = self._address()
+        self._client = httpx.Client(base_url=self.url, trust_env=False)
+        if key := settings.get("KEY"):
+            self._client.headers["Authorization"] = f"Bearer {key}"
+
+    def _address(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.search(r"http://[\w.:\[\]]+(/\w+)?", line):
+                return found[0].rstrip("/") + "/"
+        raise AssertionError(f"the server ended with {self._process.wait()} before it was ready")
+
+    def kill(self, child: str) -> None:
+        """End a child the hard way."""
+        os.kill(self._pid_of(child), signal.SIGKILL)
+
+    def _pid_of(self, child: str) -> int:
+        parent = self._process.pid
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            for pid in children.read_text().split():
+                if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                    return int(pid)
+        raise AssertionError(f"no child named {child!r}")
+
+    def answer(self, page: Page) -> dict[str, Any]:
+        """The newest message of the chat that the page shows, as the server has it."""
+        chat = page.url.partition("#/c/")[2]
+        messages: list[dict[str, Any]] = self._client.get(f"api/chats/{chat}").json()["messages"]
+        return messages[-1]
+
+    def count_messages(self, page: Page) -> int:
+        chat = page.url.partition("#/c/")[2]
+        return len(self._client.get(f"api/chats/{chat}").json()["messages"])
+
+    def close(self) -> None:
+        self._client.close()
+        self._process.terminate()
+        self._process.communicate(timeout=15)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a server that the test has for itself."""
+    servers: list[Server] = []
+
+    def start(script: dict[str, Any] | None = None, **settings: str) -> Server:
+        servers.append(Server(tmp_path / "data", PACED if script is None else script, settings))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for tests that leave it as it is, chats apart."""
+    server = Server(tmp_path_factory.mktemp("data"), PACED, {})
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        args = [flag.replace("\x00", " ") for flag in FLAGS.replace("\\ ", "\x00").split()]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Open a page; whatever it complains of fails the test, lost connections apart."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def open_one(url: str, *, locale: str = "en-GB", width: int = 1000, context: Any = None) -> Page:
+        if context is None:
+            context = browser.new_context(locale=locale, viewport={"width": width, "height": 640})
+            contexts.append(context)
+        page: Page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.goto(url)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [text for text in complaints if "Failed to load resource" not in text] == []
+
+
+def ask(page: Page, question: str = "Tell me something.") -> None:
+    page.get_by_test_id("question").fill(question)
+    page.get_by_test_id("question").press("Enter")
+
+
+def shown(page: Page) -> str:
+    """The text of the last answer, exactly."""
+    return str(page.evaluate(SHOWN))
+
+
+def text_of(message: dict[str, Any]) -> str:
+    return "".join(part["text"] for part in message["parts"])
+
+
+def until(page: Page, condition: str, arg: Any = None) -> Any:
+    """Wait in the page for a truthy value. Playwright's own way evaluates text, which the policy forbids."""
+    return page.evaluate(
+        f"""arg => new Promise(done => {{
+            const condition = {condition}
+            const look = () => {{
+                const value = condition(arg)
+                if (value) done(value)
+                else requestAnimationFrame(look)
+            }}
+            look()
+        }})""",
+        arg,
+    )
+
+
+def until_longer(page: Page, than: int = 40) -> int:
+    """Wait for more of the last answer to be on the page; says how much there is."""
+    size = f"than => {{ const size = ({SHOWN})().length; return size > than && size }}"
+    return int(until(page, size, than))
+
+
+def until_ended(page: Page) -> None:
+    until(page, f"() => /done|stopped|failed/.test(({LAST})()?.dataset.state)")
+    expect(page.get_by_test_id("send")).to_be_visible()
+
+
+def expect_as_stored(server: Server, page: Page, state: str = "done") -> None:
+    """What the page shows is what the server has, to the last character."""
+    expect(page.get_by_test_id("answer").last).to_have_attribute("data-state", state)
+    stored = server.answer(page)
+    assert stored["state"] == state
+    text = text_of(stored)
+    assert text
+    until(page, f"text => ({SHOWN})() === text", text)
+
+
+@contextmanager
+def hub_with(repo: str, name: str, weights: bytes) -> Iterator[FakeHub]:
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_hub()) as hub:
+        hub.add(repo, name, weights)
+        yield hub
+
+
+@contextmanager
+def offline(page: Page) -> Iterator[None]:
+    page.context.set_offline(True)
+    yield
+    page.context.set_offline(False)
+
+
+def test_an_answer_streams_and_ends_as_the_server_has_it(server: Server, open_page: Open) -> None:
+    page = open_page(server.url)
+    ask(page)
+    first = until_longer(page)
+    assert until_longer(page, first) > first
+    expect(page.get_by_test_id("stop")).to_be_visible()
+    until_ended(page)
+    expect_as_stored(server, page)
+    page.reload()
+    expect_as_stored(server, page)
+
+
+def test_stop_ends_the_answer_and_continue_goes_on_with_it(server: Server, open_page: Open) -> None:
+    page = open_page(server.url)
+    ask(page)
+    until_longer(page)
+    page.get_by_test_id("stop").click()
+    expect(page.get_by_test_id("ended")).to_be_visible()
+    expect_as_stored(server, page, "stopped")
+    before = shown(page)
+    page.get_by_test_id("continue").click()
+    until_longer(page, len(before))
+    page.reload()
+    until_ended(page)
+    expect_as_stored(server, page)
+    assert shown(page).startswith(before)
+    assert server.count_messages(page) == 2
+
+
+def test_a_reload_in_mid_answer_goes_on(server: Server, open_page: Open) -> None:
+    page = open_page(server.url)
+    ask(page)
+    for _ in range(3):
+        length = until_longer(page)
+        page.reload()
+        assert until_longer(page, length) > length
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+def test_two_tabs_read_one_answer(server: Server, open_page: Open) -> None:
+    first = open_page(server.url)
+    ask(first)
+    until_longer(first)
+    second = open_page(first.url, context=first.context)
+    until_longer(second)
+    for page in (first, second):
+        until_ended(page)
+        expect_as_stored(server, page)
+    assert shown(first) == shown(second)
+
+    ask(second, "And now?")
+    expect(first.get_by_test_id("answer")).to_have_count(2)
+    until_ended(first)
+    expect_as_stored(server, first)
+
+
+def test_an_answer_outlives_the_gateway(serve: Serve, open_page: Open) -> None:
+    server = serve({**PACED, "answer_tokens": 300})
+    page = open_page(server.url)
+    ask(page)
+    length = until_longer(page)
+    server.kill("gateway")
+    length = until_longer(page, length + IN_FLIGHT)
+    server.kill("gateway")
+    until_longer(page, length + IN_FLIGHT)
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+def test_an_answer_outlives_the_engine(serve: Serve, open_page: Open) -> None:
+    server = serve({**PACED, "answer_tokens": 300})
+    page = open_page(server.url)
+    ask(page)
+    length = until_longer(page)
+    server.kill("engine")
+    length = until_longer(page, length + IN_FLIGHT)
+    server.kill("engine")
+    until_longer(page, length + IN_FLIGHT)
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+def test_an_answer_goes_on_while_the_network_is_away(serve: Serve, open_page: Open) -> None:
+    server = serve({**PACED, "answer_tokens": 300})
+    page = open_page(server.url)
+    ask(page)
+    until_longer(page)
+    with offline(page):
+        server.kill("gateway")
+        expect(page.get_by_test_id("lost")).to_be_visible()
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+def test_a_question_asked_without_a_network_is_sent_once_when_it_is_back(
+    server: Server, open_page: Open
+) -> None:
+    page = open_page(server.url)
+    ask(page)
+    until_ended(page)
+    with offline(page):
+        ask(page, "Still there?")
+        expect(page.get_by_test_id("send-problem")).to_be_visible()
+    expect(page.get_by_test_id("answer")).to_have_count(2)
+    until_ended(page)
+    expect_as_stored(server, page)
+    assert server.count_messages(page) == 4
+
+
+def test_markup_is_text(serve: Serve, open_page: Open) -> None:
+    evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script> &amp; **b**"
+    server = serve({"answer": evil})
+    page = open_page(server.url)
+    ask(page, evil)
+    until_ended(page)
+    expect_as_stored(server, page)
+    assert shown(page) == evil
+    expect(page.get_by_test_id("asked").get_by_test_id("text")).to_have_text(evil)
+    page.reload()
+    expect_as_stored(server, page)
+    assert page.locator("main img, main script").count() == 0
+    assert page.title() != "owned"
+
+
+def test_enter_that_confirms_a_composition_does_not_send(server: Server, open_page: Open) -> None:
+    page = open_page(server.url)
+    question = page.get_by_test_id("question")
+    question.focus()
+    keyboard = page.context.new_cdp_session(page)
+    keyboard.send("Input.imeSetComposition", {"text": "你好", "selectionStart": 2, "selectionEnd": 2})
+    enter = {"type": "rawKeyDown", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
+    keyboard.send("Input.dispatchKeyEvent", enter)
+    keyboard.send("Input.insertText", {"text": "你好"})
+    # Safari sends this Enter when the composition is over.
+    keyboard.send("Input.dispatchKeyEvent", enter)
+    expect(question).to_have_value("你好")
+    expect(page.get_by_test_id("asked")).to_have_count(0)
+    question.press("Shift+Enter")
+    expect(question).to_have_value("你好\n")
+    question.press("Enter")
+    expect(page.get_by_test_id("asked")).to_have_count(1)
+    until_ended(page)
+
+
+def test_a_reader_who_scrolls_up_is_left_there(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": "A line of its own.\n" * 400, "tokens_per_second": 300})
+    page = open_page(server.url)
+    top = "document.querySelector('[data-testid=scroller]').scrollTop"
+    ask(page)
+    until(page, f"() => {top} > 600")
+    page.get_by_test_id("scroller").hover()
+    page.mouse.wheel(0, -400)
+    expect(page.get_by_test_id("jump")).to_be_visible()
+    until(page, f"() => window.still === (window.still = {top})")  # a smooth scroll has come to rest
+    where, length = page.evaluate(top), until_longer(page, 0)
+    until_longer(page, length + 400)
+    assert page.evaluate(top) == where
+    page.get_by_test_id("jump").click()
+    expect(page.get_by_test_id("jump")).to_have_count(0)
+    until_longer(page, until_longer(page, 0) + 200)
+    until(page, f"() => {top} > {where} + 600")
+    expect(page.get_by_test_id("jump")).to_have_count(0)
+
+
+def test_the_page_speaks_english_and_chinese(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": "好的。"})
+    page = open_page(server.url, locale="zh-CN")
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(page.get_by_role("button", name="发送")).to_be_visible()
+    ask(page, "你好吗？")
+    until_ended(page)
+    expect(page.get_by_test_id("answer").get_by_test_id("text")).to_have_attribute("lang", "zh")
+    page.get_by_test_id("language").click()
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.get_by_test_id("answer")).to_have_count(1)
+
+
+def test_a_question_waits_for_the_model(serve: Serve, open_page: Open) -> None:
+    server = serve({**PACED, "load_seconds": 3})
+    page = open_page(server.url)
+    expect(page.get_by_test_id("engine")).to_be_visible()
+    ask(page)
+    expect(page.get_by_test_id("state")).to_have_attribute("data-phase", "loading")
+    expect(page.get_by_test_id("state").get_by_role("progressbar")).to_be_visible()
+    page.reload()
+    until_longer(page)
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+def test_a_question_waits_for_the_download(serve: Serve, open_page: Open, qwen2: Path) -> None:
+    weights, gate = qwen2.read_bytes(), threading.Event()
+
+    def hold() -> None:
+        gate.wait()
+
+    with hub_with("Owner/Tiny-GGUF", "tiny-q8_0.gguf", weights) as hub:
+        hub.faults = [Cut(len(weights) // 2), Change(hold)]
+        endpoints = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": "http://127.0.0.1:9"}
+        server = serve(ENGINE="llama", MODEL="Owner/Tiny-GGUF", CONTEXT="512", **endpoints)
+        try:
+            page = open_page(server.url)
+            ask(page)
+            expect(page.get_by_test_id("state")).to_have_attribute("data-phase", "downloading")
+            share = "() => document.querySelector('progress')?.value"
+            assert (
+                0.4 < until(page, f"() => {{ const share = ({share})(); return share > 0.4 && share }}") < 1
+            )
+            page.reload()
+            expect(page.get_by_test_id("state")).to_have_attribute("data-phase", "downloading")
+        finally:
+            gate.set()
+        until_longer(page, 10)
+        page.get_by_test_id("stop").click()
+        expect_as_stored(server, page, "stopped")
+
+
+def test_a_question_waits_in_line_and_says_where(serve: Serve, open_page: Open) -> None:
+    server = serve({"slots": 1, "tokens_per_second": 30, "answer_tokens": 4000})
+    first, second = open_page(server.url), open_page(server.url)
+    ask(first)
+    until_longer(first)
+    ask(second)
+    expect(second.get_by_test_id("state")).to_have_attribute("data-phase", "queued")
+    first.get_by_test_id("stop").click()
+    until_longer(second)
+    second.get_by_test_id("stop").click()
+    expect_as_stored(server, second, "stopped")
+
+
+def test_a_failure_says_what_happened_and_offers_a_way_on(serve: Serve, open_page: Open) -> None:
+    server = serve({**PACED, "fail_on": "boom"})
+    page = open_page(server.url)
+    ask(page, "boom")
+    expect(page.get_by_test_id("failure")).to_be_visible()
+    page.reload()
+    expect(page.get_by_test_id("failure")).to_be_visible()
+    page.get_by_test_id("retry").click()
+    until_ended(page)
+    expect(page.get_by_test_id("failure")).to_be_visible()
+    assert server.count_messages(page) == 3
+    page.get_by_test_id("new-chat").click()
+    ask(page, "fine")
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+def test_a_draft_outlives_a_reload(server: Server, open_page: Open) -> None:
+    page = open_page(server.url)
+    page.get_by_test_id("question").fill("half a thought")
+    page.reload()
+    expect(page.get_by_test_id("question")).to_have_value("half a thought")
+
+
+def test_an_earlier_chat_is_found_again(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": "Paris."})
+    page = open_page(server.url)
+    ask(page, "What is the capital of France?")
+    until_ended(page)
+    page.get_by_test_id("new-chat").click()
+    expect(page.get_by_test_id("answer")).to_have_count(0)
+    page.get_by_role("navigation").get_by_role("link").click()
+    expect_as_stored(server, page)
+    page.go_back()
+    expect(page.get_by_test_id("answer")).to_have_count(0)
+
+
+def test_without_a_secure_context(serve: Serve, open_page: Open) -> None:
+    server = serve(HOSTS="ink.test")
+    page = open_page(server.url.replace("127.0.0.1", "ink.test"))
+    assert page.evaluate("isSecureContext") is False
+    ask(page)
+    until_longer(page)
+    page.reload()
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+def test_below_a_base_path(serve: Serve, open_page: Open) -> None:
+    server = serve(BASE_PATH="/chat")
+    page = open_page(server.url)
+    assert page.url.endswith("/chat/")
+    ask(page)
+    until_longer(page)
+    page.reload()
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+def test_a_server_with_a_key_asks_for_it(serve: Serve, open_page: Open) -> None:
+    server = serve(KEY="open sesame")
+    page = open_page(server.url)
+    page.get_by_test_id("sign-in").get_by_role("textbox").fill("wrong")
+    page.get_by_test_id("sign-in").get_by_role("button").click()
+    expect(page.get_by_test_id("sign-in").get_by_role("alert")).to_be_visible()
+    page.get_by_test_id("sign-in").get_by_role("textbox").fill("open sesame")
+    page.get_by_test_id("sign-in").get_by_role("button").click()
+    expect(page.get_by_test_id("sign-in")).to_have_count(0)
+    ask(page)
+    until_longer(page)
+    page.reload()
+    until_ended(page)
+    expect_as_stored(server, page)
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_a_narrow_phone_shows_everything(serve: Serve, open_page: Open, locale: str) -> None:
+    server = serve({"answer": "x" * 300 + "\n" + "很长的中文" * 60})
+    page = open_page(server.url, locale=locale, width=320)
+    ask(page, "y" * 300)
+    until_ended(page)
+    for edge in ("document.documentElement", "document.querySelector('[data-testid=scroller]')"):
+        assert page.evaluate(f"{edge}.scrollWidth <= {edge}.clientWidth")
+    expect(page.get_by_test_id("send")).to_be_in_viewport(ratio=1)

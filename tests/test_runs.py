@@ -1,0 +1,622 @@
+"""The life of a run, with a real log and history and the scripted engine, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inkstream import engines
+from inkstream.ask import Ask
+from inkstream.config import Settings
+from inkstream.conversation import NEWEST, Tree
+from inkstream.engines import (
+    Capabilities,
+    Chunk,
+    Emitted,
+    Finish,
+    Phase,
+    Progress,
+    Prompt,
+    Request,
+    Sampling,
+    Status,
+)
+from inkstream.engines.scripted import Script, Scripted
+from inkstream.errors import Conflict, EngineLost, Expired, Invalid, KeyReused, NotFound, Overloaded
+from inkstream.events import Cursor, Event, Kind, Note, RunState, fold, text_of
+from inkstream.history import History
+from inkstream.log import Run
+from inkstream.log.sqlite import SqliteLog
+from inkstream.runs import Runs
+
+GREEDY = Sampling(temperature=0)
+
+
+class Mortal:
+    """An engine whose process can die and come back, and that can be told to die over certain prompts."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.inner = Scripted(script)
+        self.asked: list[Request] = []
+        self.kills = ""
+        self.most_at_once = 0
+        self._status = Status(Phase.READY)
+        self._changed = asyncio.Event()
+        self._death = asyncio.Event()
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    async def status_after(self, seen: Status) -> Status:
+        while self._status == seen:
+            await self._changed.wait()
+        return self._status
+
+    def set(self, status: Status) -> None:
+        self._status = status
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def die(self) -> None:
+        self._death.set()
+        self._death = asyncio.Event()
+        self.set(Status(Phase.CONNECTING))
+
+    def return_as(self, inner: Scripted | None = None) -> None:
+        self.inner = inner or self.inner
+        self.set(Status(Phase.READY))
+
+    def describe(self) -> Capabilities:
+        if self._status.phase is not Phase.READY:
+            raise EngineLost("dead")
+        return self.inner.describe()
+
+    async def render(self, messages: Sequence[engines.Message]) -> Prompt:
+        self.describe()
+        return await self.inner.render(messages)
+
+    async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+        self.describe()
+        self.asked.append(request)
+        self.most_at_once = max(self.most_at_once, self.inner.active + 1)
+        if self.kills and self.kills in str(request.prompt.payload):
+            self.die()
+            self.return_as()
+            raise EngineLost("crashed")
+        death = asyncio.ensure_future(self._death.wait())
+        async with contextlib.aclosing(self.inner.generate(request, emitted)) as items:
+            try:
+                while True:
+                    step = asyncio.ensure_future(anext(items))
+                    await self._first_of(step, death)
+                    yield step.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                death.cancel()
+
+    @staticmethod
+    async def _first_of(step: asyncio.Future[Any], death: asyncio.Future[Any]) -> None:
+        try:
+            await asyncio.wait((step, death), return_when=asyncio.FIRST_COMPLETED)
+            if death.done():
+                raise EngineLost("killed")
+        finally:
+            if not step.done():
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@dataclass
+class World:
+    log: SqliteLog
+    history: History
+    runs: Runs
+    engine: Mortal
+
+    async def ask(self, prompt: str = "hello", **how: object) -> Run:
+        ask = Ask((engines.Message("user", prompt),), GREEDY)
+        return await self.runs.start("local", replace(ask, **how))  # type: ignore[arg-type]  # test's words
+
+    async def events(self, run: Run, after: int = 0) -> list[Event]:
+        return [e for e in await self.everything(run, after) if isinstance(e, Event)]
+
+    async def everything(self, run: Run, after: int = 0) -> list[Event | Note]:
+        async with contextlib.aclosing(self.runs.follow("local", run.id, after)) as batches:
+            return [event async for batch in batches for event in batch]
+
+    async def text(self, run: Run) -> str:
+        return text_of(fold(await self.events(run)))
+
+    async def until_text(self, run: Run, count: int = 1) -> None:
+        """Wait until so many text events are there."""
+        async with contextlib.aclosing(self.log.follow(run.id, 0)) as batches:
+            async for batch in batches:
+                count -= sum(isinstance(e, Event) and e.kind is Kind.TEXT for e in batch)
+                if count <= 0:
+                    return
+
+
+@asynccontextmanager
+async def world(
+    folder: Path, engine: Mortal | None = None, script: Script | None = None, **settings: object
+) -> AsyncIterator[World]:
+    engine = engine or Mortal(script)
+    log = await SqliteLog.open(folder)
+    history = await History.open(folder)
+    try:
+        chosen = Settings(data_dir=folder, **settings)  # type: ignore[arg-type]  # test's words
+        async with Runs.open(log, history, engine, chosen) as runs:
+            yield World(log, history, runs, engine)
+    finally:
+        await history.aclose()
+        await log.aclose()
+
+
+async def undisturbed(folder: Path, script: Script, prompt: str = "hello") -> str:
+    async with world(folder / "undisturbed", script=script) as w:
+        return await w.text(await w.ask(prompt))
+
+
+SLOW = Script(tokens_per_second=200, answer_tokens=60)
+
+
+# A whole run
+
+
+async def test_a_run_starts_writes_and_is_done(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(answer="流式 text")) as w:
+        events = await w.events(await w.ask())
+    assert events[0].kind is Kind.STARTED
+    assert events[-1].kind is Kind.DONE
+    assert text_of(fold(events)) == "流式 text"
+    assert events[-1].payload["usage"]["completion_tokens"] > 0
+    assert events[-1].payload["timings"]["first_token_seconds"] >= 0
+    assert [e.seq for e in events] == list(range(1, len(events) + 1))
+
+
+async def test_a_seed_is_drawn_and_pinned_where_none_is_given(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        events = await w.events(await w.ask(sampling=Sampling(temperature=1.0)))
+        seed = events[0].payload["seed"]
+        again = await w.ask(sampling=Sampling(temperature=1.0, seed=seed))
+        assert await w.text(again) == text_of(fold(events))
+
+
+async def test_thinking_is_a_channel_of_its_own(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(think=True, answer="Yes.")) as w:
+        parts = fold(await w.events(await w.ask()))
+    assert [part["type"] for part in parts] == ["thinking", "text"]
+    assert "<" not in "".join(part["text"] for part in parts)
+    assert parts[1]["text"] == "Yes."
+
+
+async def test_a_failure_of_this_request_reaches_the_reader(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(fail_on="bad")) as w:
+        [event] = (await w.events(await w.ask("bad")))[-1:]
+        assert event.kind is Kind.FAILED
+        assert event.payload["code"] == "scripted_failure"
+        assert (await w.events(await w.ask("good")))[-1].kind is Kind.DONE
+
+
+async def test_an_error_that_nobody_expected_reaches_the_reader(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w:
+        w.engine.generate = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
+        event = (await w.events(await w.ask()))[-1]
+    assert (event.kind, event.payload["code"]) == (Kind.FAILED, "internal")
+    assert "ZeroDivisionError" in caplog.text
+
+
+# Starting
+
+
+async def test_one_key_is_one_generation_however_often_it_is_asked_for(tmp_path: Path) -> None:
+    async with world(tmp_path, script=SLOW) as w:
+        ask = Ask((engines.Message("user", "hello"),), GREEDY)
+        runs = await asyncio.gather(*(w.runs.start("local", ask, "key", b"body") for _ in range(50)))
+        assert len({run.id for run in runs}) == 1
+        await w.events(runs[0])
+        assert len(w.engine.asked) == 1
+        with pytest.raises(KeyReused):
+            await w.runs.start("local", ask, "key", b"another body")
+
+
+async def test_a_prompt_beyond_the_context_costs_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(context=64)) as w:
+        with pytest.raises(Invalid) as caught:
+            await w.ask("x" * 1000)
+        assert caught.value.code == "prompt_too_long"
+        assert await w.log.open_runs() == []
+
+
+async def test_while_the_engine_loads_the_same_prompt_fails_with_the_same_code(tmp_path: Path) -> None:
+    engine = Mortal(Script(context=64))
+    engine.set(Status(Phase.LOADING, share=0.5))
+    async with world(tmp_path, engine) as w:
+        run = await w.ask("x" * 1000)
+        engine.return_as()
+        [event] = await w.events(run)
+        assert (event.kind, event.payload["code"]) == (Kind.FAILED, "prompt_too_long")
+
+
+async def test_a_full_queue_refuses_with_a_time_and_still_knows_its_keys(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(slots=1, stall_on="hello"), queue=1) as w:
+        ask = Ask((engines.Message("user", "hello"),), GREEDY)
+        running = await w.runs.start("local", ask, "a")
+        await w.runs.start("local", ask, "b")
+        with pytest.raises(Overloaded) as caught:
+            await w.runs.start("local", ask, "c")
+        assert caught.value.retry_after_seconds >= 1
+        assert (await w.runs.start("local", ask, "a")).id == running.id
+
+
+async def test_waiting_runs_hear_their_place_and_go_in_order(tmp_path: Path) -> None:
+    async with world(tmp_path, script=replace(SLOW, slots=1)) as w:
+        first, second, third = [await w.ask(f"question {i}") for i in range(3)]
+        places = [n for n in await w.everything(third) if isinstance(n, Note) and n.key == "queued"]
+        assert [n.data for n in places][-1] == b'{"key":"queued","place":0}'
+        assert any(b'"place":1' in n.data for n in places)
+        assert w.engine.most_at_once == 1
+        texts = [str(request.prompt.payload) for request in w.engine.asked]
+        assert ["question 0" in texts[0], "question 1" in texts[1], "question 2" in texts[2]] == [True] * 3
+        await w.events(first)
+        await w.events(second)
+
+
+async def test_waiting_runs_hear_what_the_engine_does(tmp_path: Path) -> None:
+    engine = Mortal()
+    engine.set(Status(Phase.DOWNLOADING, share=0.25, detail={"file": "model.gguf"}))
+    async with world(tmp_path, engine) as w:
+        run = await w.ask()
+        heard: list[Event | Note] = []
+        async with contextlib.aclosing(w.runs.follow("local", run.id, 0)) as batches:
+            async for batch in batches:
+                heard += batch
+                if engine.status.phase is Phase.DOWNLOADING:
+                    engine.return_as()
+    notes = [n.data for n in heard if isinstance(n, Note)]
+    assert b'"share":0.25' in notes[0]
+    assert b"model.gguf" in notes[0]
+    assert isinstance(heard[-1], Event)
+    assert heard[-1].kind is Kind.DONE
+
+
+# Stopping and leaving
+
+
+async def test_stop_frees_the_slot_and_marks_the_end(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(tokens_per_second=200, answer_tokens=10000)) as w:
+        run = await w.ask()
+        await w.until_text(run, 3)
+        stopped = await w.runs.stop("local", run.id)
+        assert (stopped.state, w.engine.inner.active) == (RunState.STOPPED, 0)
+        events = await w.events(run)
+        assert [e.kind.is_terminal for e in events].count(True) == 1
+        assert (await w.runs.stop("local", run.id)).last_seq == stopped.last_seq
+
+
+async def test_a_waiting_run_can_be_stopped(tmp_path: Path) -> None:
+    engine = Mortal()
+    engine.set(Status(Phase.LOADING))
+    async with world(tmp_path, engine) as w:
+        run = await w.ask()
+        assert (await w.runs.stop("local", run.id)).state is RunState.STOPPED
+        assert [e.kind for e in await w.events(run)] == [Kind.STOPPED]
+
+
+async def test_a_stop_wins_over_a_death(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(tokens_per_second=200, answer_tokens=10000)) as w:
+        run = await w.ask()
+        await w.until_text(run)
+        w.engine.die()
+        assert (await w.runs.stop("local", run.id)).state is RunState.STOPPED
+        w.engine.return_as()
+        assert len(w.engine.asked) == 1
+
+
+async def test_readers_come_and_go_without_changing_the_run(tmp_path: Path) -> None:
+    async with world(tmp_path, script=SLOW) as w:
+        run = await w.ask()
+        readers = [asyncio.create_task(w.text(run)) for _ in range(10)]
+        await w.until_text(run, 5)
+        for reader in readers[:5]:
+            reader.cancel()
+        texts = {await reader for reader in readers[5:]}
+        assert texts == {await w.text(run)}
+        assert len(w.engine.asked) == 1
+
+
+async def test_without_linger_the_last_reader_takes_the_run_along(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(tokens_per_second=200, answer_tokens=10000)) as w:
+        run = await w.ask(linger_seconds=0.0)
+        readers = [w.runs.follow("local", run.id, 0) for _ in range(2)]
+        for reader in readers:
+            await anext(reader)
+        for reader in readers:
+            await reader.aclose()
+        kinds = [e.kind async for batch in w.log.follow(run.id, 0) for e in batch if isinstance(e, Event)]
+        assert kinds[-1] is Kind.STOPPED
+
+
+async def test_with_linger_a_reader_may_come_back(tmp_path: Path) -> None:
+    async with world(tmp_path, script=SLOW) as w:
+        run = await w.ask(linger_seconds=20.0)
+        reader = w.runs.follow("local", run.id, 0)
+        await anext(reader)
+        await reader.aclose()
+        assert (await w.events(run))[-1].kind is Kind.DONE
+
+
+# Dying
+
+
+@pytest.mark.parametrize("continues", ["ids", "text"])
+async def test_an_engine_that_dies_at_any_token_changes_nothing(tmp_path: Path, continues: str) -> None:
+    script = Script(answer_tokens=12, think=True, continues=continues)  # type: ignore[arg-type]  # parametrised
+    expected = await undisturbed(tmp_path, script)
+    async with world(tmp_path, script=replace(script, tokens_per_second=400)) as w:
+        for tokens in range(1, 20):
+            run = await w.ask()
+            await w.until_text(run, tokens)
+            w.engine.die()
+            w.engine.return_as()
+            assert await w.text(run) == expected
+
+
+async def test_a_dying_engine_delays_nobody_else_for_good(tmp_path: Path) -> None:
+    expected = await undisturbed(tmp_path, replace(SLOW, tokens_per_second=0))
+    async with world(tmp_path, script=SLOW) as w:
+        runs = [await w.ask() for _ in range(20)]
+        for _ in range(3):
+            await asyncio.gather(*(w.until_text(run, 2) for run in runs))
+            w.engine.die()
+            await asyncio.sleep(0)
+            w.engine.return_as()
+        assert {await w.text(run) for run in runs} == {expected}
+
+
+async def test_an_engine_that_cannot_continue_keeps_the_text_and_says_so(tmp_path: Path) -> None:
+    async with world(tmp_path, script=replace(SLOW, continues="no")) as w:
+        run = await w.ask()
+        await w.until_text(run, 3)
+        w.engine.die()
+        w.engine.return_as()
+        events = await w.events(run)
+        assert events[-1].payload == {**events[-1].payload, "code": "engine_lost", "retryable": True}
+        assert text_of(fold(events))
+
+
+async def test_another_model_does_not_go_on_with_the_answer(tmp_path: Path) -> None:
+    async with world(tmp_path, script=SLOW) as w:
+        run = await w.ask()
+        await w.until_text(run, 3)
+        w.engine.die()
+        w.engine.return_as(Scripted(Script(answer="something else")))
+        assert (await w.events(run))[-1].payload["code"] == "model_changed"
+
+
+async def test_a_prompt_that_kills_ends_alone_and_the_others_finish(tmp_path: Path) -> None:
+    script = replace(SLOW, answer_tokens=40)
+    expected = await undisturbed(tmp_path, replace(script, tokens_per_second=0), "healthy")
+    async with world(tmp_path, script=script) as w:
+        w.engine.kills = "poison"
+        runs = [await w.ask("poison" if i % 3 == 0 else "healthy") for i in range(15)]
+        for i, run in enumerate(runs):
+            events = await w.events(run)
+            if i % 3 == 0:
+                assert events[-1].payload["code"] == "engine_crashed"
+            else:
+                assert text_of(fold(events)) == expected
+
+
+async def test_a_given_up_engine_ends_what_waits_and_refuses_what_comes(tmp_path: Path) -> None:
+    engine = Mortal()
+    engine.set(Status(Phase.LOADING))
+    async with world(tmp_path, engine) as w:
+        run = await w.ask()
+        engine.set(Status(Phase.GIVEN_UP, code="model_corrupt", message="model.gguf is cut off."))
+        [event] = await w.events(run)
+        assert (event.payload["code"], event.payload["message"]) == (
+            "model_corrupt",
+            "model.gguf is cut off.",
+        )
+        with pytest.raises(Overloaded) as caught:
+            await w.ask()
+        assert caught.value.code == "model_corrupt"
+
+
+async def test_an_engine_that_never_answers_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    engine = Mortal()
+    engine.set(Status(Phase.CONNECTING))
+    async with world(tmp_path, engine, engine_wait_seconds=0.05) as w:
+        [event] = await w.events(await w.ask())
+        assert event.payload["code"] == "engine_unreachable"
+
+
+# Restarting
+
+
+async def test_a_restart_goes_on_with_every_run_and_appends_no_ending(tmp_path: Path) -> None:
+    expected = await undisturbed(tmp_path, replace(SLOW, tokens_per_second=0))
+    for _ in range(3):
+        async with world(tmp_path, script=SLOW) as w:
+            run = await w.ask()
+            await w.until_text(run, 3)
+            seen = await w.log.read(run.id, 0, 1000)
+        async with world(tmp_path, script=SLOW) as w:
+            events = await w.events(run)
+            assert events[: len(seen)] == seen
+            assert [e.epoch for e in events[len(seen) :]] == [2] * (len(events) - len(seen))
+            assert text_of(fold(events)) == expected
+
+
+async def test_a_queued_run_survives_a_restart(tmp_path: Path) -> None:
+    engine = Mortal()
+    engine.set(Status(Phase.LOADING))
+    async with world(tmp_path, engine) as w:
+        run = await w.ask()
+    async with world(tmp_path) as w:
+        assert (await w.events(run))[-1].kind is Kind.DONE
+
+
+async def test_recovery_asks_no_engine_for_what_nobody_wants(tmp_path: Path) -> None:
+    script = Script(tokens_per_second=50, answer_tokens=10000)
+    async with world(tmp_path, script=script) as w:
+        plain_api = await w.ask(linger_seconds=0.0)
+        flagged = await w.ask()
+        await w.until_text(plain_api)
+        await w.until_text(flagged)
+    log = await SqliteLog.open(tmp_path)
+    await log.request_stop(flagged.id)
+    await log.aclose()
+    async with world(tmp_path, script=script) as w:
+        for run in (plain_api, flagged):
+            assert (await w.events(run))[-1].kind is Kind.STOPPED
+        assert w.engine.asked == []
+
+
+async def test_a_spent_budget_is_finished_without_asking(tmp_path: Path) -> None:
+    async with world(tmp_path, script=SLOW) as w:
+        run = await w.ask(sampling=replace(GREEDY, max_tokens=5))
+        async with contextlib.aclosing(w.log.follow(run.id, 0)) as batches:
+            async for batch in batches:
+                if sum(isinstance(e, Event) for e in batch):
+                    break
+        events = await w.events(run)
+        assert events[-1].payload["finish"] == "length"
+        assert events[-1].payload["usage"]["completion_tokens"] == 5
+
+
+# Conversations
+
+
+async def say(w: World, chat: str, content: str) -> Run:
+    tree = Tree(chat, await w.history.messages("local", chat))
+    return await w.runs.start("local", tree.ask(content, NEWEST, None, GREEDY))
+
+
+async def until_settled(w: World) -> None:
+    async with w.runs.live("local") as (living, news):
+        endings = {run.id for run in living}
+        while endings:
+            item = await news.get()
+            if isinstance(item, Run) and item.state.is_terminal:
+                endings.discard(item.id)
+
+
+async def test_history_follows_the_log_and_a_crash_between_them_heals(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(answer="answer one")) as w:
+        chat = await w.history.create_chat("local")
+        await say(w, chat.id, "question one\nmore")
+        await until_settled(w)
+        question, answer = await w.history.messages("local", chat.id)
+        assert text_of(question.parts) == "question one\nmore"
+        assert (text_of(answer.parts), answer.state) == ("answer one", RunState.DONE)
+        assert (await w.history.chat("local", chat.id)).title == "question one"
+        await w.history.delete("local", chat.id)
+        await w.history._run(lambda: w.history._insert_chat(chat))
+        await w.log._write(lambda: w.log._store._db.execute("UPDATE runs SET settled = 0"))
+    async with world(tmp_path) as w:
+        messages = await w.history.messages("local", chat.id)
+        assert [text_of(m.parts) for m in messages][-1] == "answer one"
+
+
+async def test_the_engine_hears_the_whole_path_and_no_other_branch(tmp_path: Path) -> None:
+    async with world(tmp_path, script=Script(answer="answer", think=True)) as w:
+        chat = await w.history.create_chat("local")
+        await say(w, chat.id, "one")
+        await until_settled(w)
+        first, reply = await w.history.messages("local", chat.id)
+        tree = Tree(chat.id, [first, reply])
+        await w.runs.start("local", tree.ask("edited", None, "be brief", GREEDY))
+        await until_settled(w)
+        await w.runs.start("local", tree.ask("two", reply.id, None, GREEDY))
+        await until_settled(w)
+    prompts = [request.prompt.payload["text"] for request in w.engine.asked]
+    assert prompts[1] == '[["system","be brief"],["user","edited"]]'
+    assert prompts[2] == '[["user","one"],["assistant","answer"],["user","two"]]'
+
+
+async def test_a_stopped_answer_can_be_continued_and_a_complete_one_cannot(tmp_path: Path) -> None:
+    expected = await undisturbed(tmp_path, replace(SLOW, tokens_per_second=0), "one")
+    async with world(tmp_path, script=SLOW) as w:
+        chat = await w.history.create_chat("local")
+        run = await say(w, chat.id, "one")
+        await w.until_text(run, 4)
+        await w.runs.stop("local", run.id)
+        await until_settled(w)
+        messages = await w.history.messages("local", chat.id)
+        tree = Tree(chat.id, messages)
+        pin, emitted = await w.runs.left_by("local", run.id)
+        await w.runs.start("local", tree.continued(messages[1].id, pin, emitted, None, GREEDY))
+        await until_settled(w)
+        messages = await w.history.messages("local", chat.id)
+        assert len(messages) == 2
+        assert text_of(messages[1].parts) == expected
+        with pytest.raises(Invalid, match="complete"):
+            Tree(chat.id, messages).continued(messages[1].id, None, None, None, GREEDY)
+
+
+async def test_a_living_answer_is_read_by_folding_and_blocks_its_branch(tmp_path: Path) -> None:
+    async with world(tmp_path, script=SLOW) as w:
+        chat = await w.history.create_chat("local")
+        run = await say(w, chat.id, "one")
+        await w.until_text(run, 3)
+        messages = await w.history.messages("local", chat.id)
+        folded = await w.runs.fold("local", messages[1])
+        assert folded.state is RunState.RUNNING
+        assert text_of(folded.parts)
+        with pytest.raises(Conflict) as caught:
+            Tree(chat.id, [messages[0], folded]).ask("two", NEWEST, None, GREEDY)
+        assert caught.value.code == "run_active"
+
+
+# Reading
+
+
+async def test_cursors_that_the_log_does_not_have_are_reset(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        run = await w.ask()
+        events = await w.events(run)
+        found = await w.runs.get("local", run.id)
+        await w.runs.require_cursor(found, Cursor(0))
+        await w.runs.require_cursor(found, Cursor(len(events), 1))
+        for cursor in (Cursor(len(events) + 1), Cursor(2, 7)):
+            with pytest.raises(Conflict) as caught:
+                await w.runs.require_cursor(found, cursor)
+            assert caught.value.code == "reset"
+
+
+async def test_runs_belong_to_their_principal(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        run = await w.ask()
+        for call in (w.runs.get, w.runs.stop):
+            with pytest.raises(NotFound):
+                await call("somebody else", run.id)
+        with pytest.raises(NotFound):
+            await anext(w.runs.follow("somebody else", run.id, 0))
+
+
+async def test_an_expired_run_points_to_its_message(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        chat = await w.history.create_chat("local")
+        run = await say(w, chat.id, "one")
+        await until_settled(w)
+        await w.log.expire(2**40, 10)
+        with pytest.raises(Expired) as caught:
+            await w.runs.get("local", run.id)
+        answer = (await w.history.messages("local", chat.id))[1]
+        assert caught.value.message_path == f"/api/messages/{answer.id}"

@@ -1,0 +1,193 @@
+"""``inkstream serve`` as a user runs it: real processes, started, asked, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inkstream import config
+from inkstream.config import Settings
+from inkstream.probe import free_port
+from inkstream.serving import engine_key
+from tests.fake_hub import fake_hub
+from tests.tiny_gguf import tiny_gguf
+
+REPO, FILE = "Ink/Tiny-GGUF", "tiny-q4_k_m.gguf"
+
+
+def environ(folder: Path, **more: str) -> dict[str, str]:
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("INKSTREAM_", "LC_", "HF_"))
+    }
+    return own | {"LANG": "C.UTF-8", "HOME": str(folder), "INKSTREAM_DATA_DIR": str(folder / "data")} | more
+
+
+@asynccontextmanager
+async def inkstream(folder: Path, *arguments: str, **more: str) -> AsyncIterator[Process]:
+    """The running command, ended with the block."""
+    command = [sys.executable, "-m", "inkstream", *arguments]
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environ(folder, **more), cwd=folder, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+async def finished(folder: Path, *arguments: str, **more: str) -> tuple[int | None, str, str]:
+    async with inkstream(folder, *arguments, **more) as process:
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def address_of(process: Process) -> str:
+    assert process.stdout is not None
+    said = (await process.stdout.readline()).decode()
+    url = re.search(r"http://\S+", said)
+    assert url is not None, said
+    return url[0]
+
+
+async def test_serve_says_where_it_is_answers_and_stops_when_told(tmp_path: Path) -> None:
+    async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as process:
+        url = await address_of(process)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"{url}/healthz")).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the child in /proc")
+async def test_a_killed_gateway_comes_back_at_the_same_address(tmp_path: Path) -> None:
+    async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as process:
+        url = await address_of(process)
+        killed = child_of(process, "gateway")
+        os.kill(killed, signal.SIGKILL)
+        await until_ready(url)
+        assert child_of(process, "gateway") != killed
+
+
+def child_of(process: Process, command: str) -> int:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (found,) = [pid for pid in children if command in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    return int(found)
+
+
+async def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as process:
+        await address_of(process)
+        code, _, said = await finished(tmp_path, "serve", "--engine", "scripted", "--port", "0")
+    assert code == 2
+    assert f"another inkstream is running on {tmp_path / 'data'}" in said
+    assert "--data-dir" in said
+
+
+async def test_serve_joins_an_engine_that_runs_alone(tmp_path: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port('127.0.0.1')}"
+    joined = ("--engine", "scripted", "--engine-url", url)
+    async with inkstream(tmp_path, "engine", *joined) as engine:
+        for _ in range(2):
+            async with inkstream(tmp_path, "serve", "--port", "0", *joined) as gateway:
+                await until_ready(await address_of(gateway))
+        assert engine.returncode is None
+        engine.send_signal(signal.SIGINT)
+        assert await engine.wait() == 0
+
+
+async def until_ready(url: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while not await is_ready(client, url):  # noqa: ASYNC110  # it can only be asked
+            await asyncio.sleep(0.05)
+
+
+async def is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(f"{url}/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def test_pull_fetches_and_every_other_command_finds_it(tmp_path: Path) -> None:
+    content = tiny_gguf()
+    async with fake_hub() as hub:
+        hub.add(REPO, FILE, content)
+        hubs = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": "http://127.0.0.1:9"}
+        code, out, err = await finished(tmp_path, "pull", REPO, **hubs)
+    assert (code, out.split()[0]) == (0, REPO), err
+    path = Path(out.split()[-1])
+    assert await asyncio.to_thread(path.read_bytes) == content
+    assert FILE in err
+    assert "\r" not in err
+
+    _, listed, _ = await finished(tmp_path, "models", "--json")
+    assert [row["path"] for row in json.loads(listed)["models"] if row["path"]] == [str(path)]
+    assert (await checkup(tmp_path))["checksum"] == "ok"
+
+
+async def test_the_doctor_notices_a_model_that_has_rotted(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(tiny_gguf())
+    model = ("--model", str(path))
+    assert (await checkup(tmp_path, *model))["checksum"] == "ok"
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (await checkup(tmp_path, *model))["checksum"] == "fail"
+
+
+async def checkup(folder: Path, *arguments: str) -> dict[str, str]:
+    model = arguments or ("--model", REPO)
+    _, out, _ = await finished(folder, "doctor", "--json", "--checksums", *model)
+    return {finding["check"]: finding["level"] for finding in json.loads(out)["findings"]}
+
+
+async def test_a_model_that_is_nowhere_ends_pull_with_one_line(tmp_path: Path) -> None:
+    code, out, err = await finished(tmp_path, "pull", "--offline", "qwen2-0.5b")
+    assert (code, out) == (2, "")
+    assert err.startswith("inkstream: Model 'qwen2-0.5b'")
+    assert err.count("\n") == 1
+
+
+def test_the_engine_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    key = engine_key(settings)
+    assert len(key) >= 32
+    assert engine_key(settings) == key
+    assert (tmp_path / "data" / "engine.key").stat().st_mode & 0o777 == 0o600
+    assert engine_key(replace(settings, engine_key="given")) == "given"
+
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters=",\0", exclude_categories=["Z", "C"]), min_size=1
+)
+
+
+@given(st.integers(0, 65535), st.lists(NAMES), st.booleans(), st.floats(0, 1e6), NAMES)
+def test_settings_survive_the_way_to_a_child(
+    port: int, hosts: list[str], offline: bool, hours: float, key: str
+) -> None:
+    settings = Settings(port=port, hosts=tuple(hosts), offline=offline, retention_hours=hours, key=key)
+    assert config.load(environ=config.as_environ(settings)) == settings

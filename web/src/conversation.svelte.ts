@@ -1,0 +1,361 @@
+/**
+ * The conversation on the page: what is shown of it, the run that is being followed, the question that is
+ * on its way. Everything true is on the server; this only reads it and asks.
+ */
+import { ApiError, newKey, patiently, type Api, type Ask } from './api.ts'
+import { newestPath } from './path.ts'
+import { kept, keptInTab } from './storage.ts'
+import { StreamError } from './stream/errors.ts'
+import { pause } from './stream/backoff.ts'
+import { blank, fold, type Answer } from './stream/fold.ts'
+import { follow, followLive, type FollowOptions } from './stream/follow.ts'
+import type { Link } from './stream/sse.ts'
+import {
+  isTerminal,
+  placeOf,
+  type Chat,
+  type EngineStatus,
+  type LiveNews,
+  type Message,
+} from './stream/wire.ts'
+import type { World } from './stream/world.ts'
+
+/** A run that is being followed. */
+export interface Live {
+  readonly run: string
+  readonly message: string
+  readonly answer: Answer
+  readonly link: Link
+  readonly isStopping: boolean
+}
+
+/** An ask that the server has not taken yet. It outlives a reload, and its key makes it safe to repeat. */
+export interface Outgoing {
+  readonly key: string
+  readonly chat: string | null
+  readonly ask: Ask
+}
+
+const OUTGOING = 'outgoing'
+const EARLIER_CHATS = 8
+const UNREAD_PAUSE_MS = 1_000
+
+export class Conversation {
+  chat = $state.raw<string | null>(null)
+  messages = $state.raw<readonly Message[]>([])
+  live = $state.raw<Live | null>(null)
+  outgoing = $state.raw<Outgoing | null>(null)
+  /** Why the outgoing ask is not through: `offline` mends itself, all else needs the reader. */
+  sendProblem = $state.raw<ApiError | null>(null)
+  /** Why the chat cannot be shown. */
+  loadProblem = $state.raw<ApiError | null>(null)
+  isLoading = $state.raw(false)
+  isLocked = $state.raw(false)
+  draft = $state.raw('')
+  engine = $state.raw<EngineStatus | null>(null)
+  serverLink = $state.raw<Link>('connecting')
+  earlier = $state.raw<readonly Chat[]>([])
+
+  readonly #api: Api
+  readonly #world: World
+  /** Ends whatever the conversation shown before was waiting for. */
+  #shown = new AbortController()
+  #watching = new AbortController()
+
+  constructor(api: Api, world: World) {
+    this.#api = api
+    this.#world = world
+  }
+
+  get isBusy(): boolean {
+    return this.live !== null || this.outgoing !== null
+  }
+
+  /** Show a chat, or an empty page for a new one. */
+  async open(chat: string | null): Promise<void> {
+    this.#shown.abort()
+    this.#shown = new AbortController()
+    this.chat = chat
+    this.messages = []
+    this.live = null
+    this.outgoing = null
+    this.sendProblem = null
+    this.loadProblem = null
+    this.isLoading = false
+    this.draft = kept.get(draftName(chat)) ?? ''
+    const { signal } = this.#shown
+    await (chat === null ? this.#listEarlier() : this.#load(chat))
+    if (!signal.aborted) await this.#sendWhatWaits()
+  }
+
+  keepDraft(text: string): void {
+    this.draft = text
+    kept.set(draftName(this.chat), text)
+  }
+
+  async ask(content: string): Promise<void> {
+    const parent = this.messages.at(-1)?.id ?? null
+    this.keepDraft('')
+    await this.#start({ content, parent })
+  }
+
+  /** Answer the same question again. */
+  async retry(message: Message): Promise<void> {
+    await this.#start({ regenerate: message.id })
+  }
+
+  /** Go on with an answer that was cut, stopped or failed. */
+  async carryOn(message: Message): Promise<void> {
+    await this.#start({ continue: message.id })
+  }
+
+  async sendAgain(): Promise<void> {
+    if (this.outgoing) await this.#send(this.outgoing)
+  }
+
+  /** Give the question back to the writer. */
+  withdraw(): void {
+    const ask = this.outgoing?.ask
+    this.#setOutgoing(null)
+    if (ask && 'content' in ask) this.keepDraft(ask.content)
+  }
+
+  async stop(): Promise<void> {
+    const { live } = this
+    if (live === null) return
+    this.live = { ...live, isStopping: true }
+    try {
+      await patiently(() => this.#api.stop(live.run), this.#world, this.#shown.signal)
+    } catch (error) {
+      // What the run does now, the stream tells; a refused stop is offered again.
+      if (this.live?.run === live.run) this.live = { ...this.live, isStopping: false }
+      if (!(error instanceof ApiError)) throw error
+    }
+  }
+
+  async signIn(key: string): Promise<void> {
+    await this.#api.signIn(key)
+    this.isLocked = false
+    void this.watch()
+    await this.open(this.chat)
+  }
+
+  /** Hear of what starts and ends elsewhere, and how the engine fares, for as long as the page lives. */
+  async watch(): Promise<void> {
+    this.#watching.abort()
+    this.#watching = new AbortController()
+    const { signal } = this.#watching
+    try {
+      for await (const got of followLive({ url: this.#api.liveUrl, world: this.#world, signal })) {
+        if (typeof got === 'string') this.serverLink = got
+        else for (const news of got) this.#hearNews(news)
+      }
+    } catch (error) {
+      this.#refuse(error)
+    }
+  }
+
+  #hearNews(news: LiveNews): void {
+    switch (news.type) {
+      case 'engine':
+        this.engine = news.status
+        return
+      case 'snapshot':
+        this.engine = news.engine
+        return this.#reconcile()
+      case 'run':
+        if (news.run.chat === this.chat && news.run.id !== this.live?.run) this.#reconcile()
+    }
+  }
+
+  /** Read the chat again where something may have happened to it without us. */
+  #reconcile(): void {
+    if (this.chat !== null && !this.isBusy && !this.isLoading) {
+      void this.#load(this.chat)
+    }
+  }
+
+  async #listEarlier(): Promise<void> {
+    try {
+      this.earlier = (await this.#api.chats()).slice(0, EARLIER_CHATS)
+    } catch (error) {
+      this.#refuse(error)
+    }
+  }
+
+  /** Read the chat and follow its last answer while it lives, unless that is the run `unreadable`. */
+  async #load(chat: string, unreadable: string | null = null): Promise<void> {
+    const { signal } = this.#shown
+    this.isLoading = true
+    try {
+      const contents = await patiently(() => this.#api.chat(chat), this.#world, signal)
+      if (signal.aborted) return
+      this.loadProblem = null
+      this.messages = newestPath(contents.messages)
+    } catch (error) {
+      if (!signal.aborted) this.loadProblem = this.#refuse(error)
+      return
+    } finally {
+      if (!signal.aborted) this.isLoading = false
+    }
+    const last = this.messages.at(-1)
+    const isAlive = last !== undefined && !isTerminal(last.state)
+    if (isAlive && last.run && last.run !== unreadable) void this.#read(last, last.run)
+  }
+
+  async #sendWhatWaits(): Promise<void> {
+    const waiting = readOutgoing()
+    if (waiting !== null && waiting.chat === this.chat) await this.#send(waiting)
+  }
+
+  async #start(ask: Ask): Promise<void> {
+    if (!this.isBusy) await this.#send({ key: newKey(), chat: this.chat, ask })
+  }
+
+  async #send(outgoing: Outgoing): Promise<void> {
+    const { signal } = this.#shown
+    this.#setOutgoing(outgoing)
+    const wait = (error: ApiError): void => {
+      if (!signal.aborted && this.outgoing?.key === outgoing.key) this.sendProblem = error
+    }
+    try {
+      const chat = outgoing.chat ?? (await this.#createChat(outgoing, signal, wait))
+      const { message } = await patiently(
+        () => this.#api.ask(chat, outgoing.ask, outgoing.key),
+        this.#world,
+        signal,
+        wait,
+      )
+      if (!signal.aborted && this.outgoing?.key === outgoing.key) this.#taken(outgoing.ask, message)
+    } catch (error) {
+      if (signal.aborted || this.outgoing?.key !== outgoing.key) return
+      this.sendProblem = this.#refuse(error)
+    }
+  }
+
+  async #createChat(
+    outgoing: Outgoing,
+    signal: AbortSignal,
+    wait: (error: ApiError) => void,
+  ): Promise<string> {
+    const chat = await patiently(() => this.#api.createChat(), this.#world, signal, wait)
+    if (!signal.aborted && this.outgoing?.key === outgoing.key) {
+      this.chat = chat.id
+      this.#setOutgoing({ ...outgoing, chat: chat.id })
+    }
+    return chat.id
+  }
+
+  /** The server has the ask: show what it made of it and read the answer. */
+  #taken(ask: Ask, answer: Message): void {
+    this.#setOutgoing(null)
+    const before = this.messages.filter(({ id }) => id !== answer.id)
+    const kept = 'regenerate' in ask ? upTo(before, answer.parent) : before
+    const asked = 'content' in ask ? [questionOf(ask.content, answer)] : []
+    this.messages = [...kept, ...asked, answer]
+    // It was asked for before, by a tab that reloaded, and has ended since.
+    if (isTerminal(answer.state)) void this.#load(answer.chat)
+    else if (answer.run !== null) void this.#read(answer, answer.run)
+  }
+
+  /** Follow the run that writes a message, from where its parts tell it already. */
+  async #read(message: Message, run: string): Promise<void> {
+    const { signal } = this.#shown
+    const after = message.last_id === null ? null : placeOf(message.last_id)
+    const answer = blank(message.parts, after)
+    this.live = { run, message: message.id, answer, link: 'connecting', isStopping: false }
+    const url = this.#api.eventsUrl(run)
+    const broken = await this.#followToEnd({ url, after, world: this.#world, signal })
+    if (signal.aborted) return
+    const isWhole = isTerminal(this.live.answer.state)
+    this.live = null
+    if (isWhole) return
+    // Only a server that contradicts itself brings us here twice: not faster than this.
+    await pause(UNREAD_PAUSE_MS, this.#world, signal)
+    if (!signal.aborted) await this.#load(message.chat, broken?.type === 'reset' ? null : run)
+  }
+
+  /** Returns why the run cannot be read to its end, if it cannot. */
+  async #followToEnd(options: FollowOptions): Promise<StreamError | null> {
+    try {
+      for await (const got of follow(options)) {
+        if (options.signal.aborted || this.live === null) return null
+        if (got.type === 'link') this.live = { ...this.live, link: got.link }
+        else this.#tell(this.live, fold(this.live.answer, got.items))
+      }
+      return null
+    } catch (error) {
+      if (!(error instanceof StreamError)) throw error
+      if (!options.signal.aborted) this.#refuse(error)
+      return error
+    }
+  }
+
+  #tell(live: Live, answer: Answer): void {
+    this.live = { ...live, answer }
+    this.messages = this.messages.map((message) =>
+      message.id === live.message ? merged(message, answer) : message,
+    )
+  }
+
+  #setOutgoing(outgoing: Outgoing | null): void {
+    this.outgoing = outgoing
+    this.sendProblem = null
+    keptInTab.set(OUTGOING, outgoing === null ? '' : JSON.stringify(outgoing))
+  }
+
+  #refuse(error: unknown): ApiError {
+    const isKeyMissing =
+      (error instanceof ApiError || error instanceof StreamError) && error.type === 'forbidden'
+    if (isKeyMissing) this.isLocked = true
+    if (error instanceof ApiError) return error
+    if (error instanceof StreamError) return new ApiError('refused', error.type, error.message)
+    throw error
+  }
+}
+
+export function addressOf(chat: string | null): string {
+  return chat === null ? '#/' : `#/c/${chat}`
+}
+
+/** The chat that an address such as `#/c/ID` names, or null. */
+export function chatOf(hash: string): string | null {
+  return /^#\/c\/([\w-]+)$/.exec(hash)?.[1] ?? null
+}
+
+function draftName(chat: string | null): string {
+  return `draft.${chat ?? 'new'}`
+}
+
+function readOutgoing(): Outgoing | null {
+  const text = keptInTab.get(OUTGOING)
+  return text === null ? null : (JSON.parse(text) as Outgoing)
+}
+
+/** The message as its run tells it. */
+function merged(message: Message, answer: Answer): Message {
+  const { parts, lastId, state, finish, error, usage, timings } = answer
+  return { ...message, parts, last_id: lastId, state, finish, error, usage, timings }
+}
+
+function upTo(messages: readonly Message[], id: string | null): readonly Message[] {
+  return messages.slice(0, messages.findIndex((message) => message.id === id) + 1)
+}
+
+function questionOf(content: string, answer: Message): Message {
+  return {
+    id: answer.parent ?? `question of ${answer.id}`,
+    chat: answer.chat,
+    parent: null,
+    role: 'user',
+    parts: [{ type: 'text', text: content }],
+    created_at: answer.created_at,
+    run: null,
+    last_id: null,
+    state: 'done',
+    finish: null,
+    error: null,
+    usage: null,
+    timings: null,
+  }
+}

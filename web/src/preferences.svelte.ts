@@ -1,0 +1,46 @@
+/** What the reader prefers: language and theme. Both are applied to the document before anything is drawn. */
+import { Numbers, preferred, words, type Language, type Words } from './i18n.ts'
+import { kept } from './storage.ts'
+
+const THEMES = ['system', 'light', 'dark'] as const
+export type Theme = (typeof THEMES)[number]
+
+export class Preferences {
+  language = $state<Language>('en')
+  theme = $state<Theme>('system')
+
+  constructor() {
+    const language = kept.get('language')
+    this.language =
+      language === 'en' || language === 'zh' ? language : preferred(navigator.languages)
+    this.theme = THEMES.find((theme) => theme === kept.get('theme')) ?? 'system'
+    this.#apply()
+  }
+
+  get words(): Words {
+    return words[this.language]
+  }
+
+  readonly numbers = $derived(new Numbers(this.language))
+
+  get otherLanguage(): Language {
+    return this.language === 'en' ? 'zh' : 'en'
+  }
+
+  switchLanguage(): void {
+    this.language = this.otherLanguage
+    kept.set('language', this.language)
+    this.#apply()
+  }
+
+  nextTheme(): void {
+    this.theme = THEMES[(THEMES.indexOf(this.theme) + 1) % THEMES.length] ?? 'system'
+    kept.set('theme', this.theme)
+    this.#apply()
+  }
+
+  #apply(): void {
+    document.documentElement.lang = this.language === 'zh' ? 'zh-CN' : 'en'
+    document.documentElement.dataset['theme'] = this.theme
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * The words of the wire, as docs/protocol.md has them, and the way from a server-sent event to them.
+ *
+ * Unknown kinds, keys and fields are let through or ignored, so that an older page reads a newer server.
+ */
+import { StreamError } from './errors.ts'
+
+export type Channel = 'text' | 'thinking'
+
+export interface Part {
+  readonly type: Channel
+  readonly text: string
+}
+
+export interface Usage {
+  readonly prompt_tokens: number
+  readonly completion_tokens: number
+  readonly cached_tokens: number
+}
+
+export type Timings = Readonly<Record<string, number>>
+
+export interface Failure {
+  readonly code: string
+  readonly message: string
+  readonly retryable: boolean
+}
+
+export type RunState = 'queued' | 'running' | 'done' | 'stopped' | 'failed'
+
+/** Where an event stands. `id` is opaque to everybody but the log and goes back as `Last-Event-ID`. */
+export interface Place {
+  readonly id: string
+  readonly seq: number
+}
+
+export type RunEvent = Place &
+  (
+    | { readonly kind: 'started'; readonly data: { readonly model: string; readonly seed: number } }
+    | {
+        readonly kind: 'text'
+        readonly data: { readonly text: string; readonly channel?: Channel }
+      }
+    | {
+        readonly kind: 'done'
+        readonly data: {
+          readonly finish: 'stop' | 'length'
+          readonly usage: Usage
+          readonly timings: Timings
+        }
+      }
+    | { readonly kind: 'stopped' }
+    | { readonly kind: 'failed'; readonly data: Failure }
+    | { readonly kind: 'unknown' }
+  )
+
+export type EnginePhase = 'connecting' | 'downloading' | 'loading' | 'ready' | 'given_up'
+
+export interface DownloadDetail {
+  readonly file?: string
+  readonly source?: string
+  readonly done_bytes?: number
+  readonly total_bytes?: number | null
+  readonly bytes_per_second?: number | null
+  readonly seconds_left?: number | null
+  /** What it is waiting for, where it is. */
+  readonly note?: string | null
+}
+
+export interface EngineStatus {
+  readonly phase: EnginePhase
+  readonly share?: number | null
+  readonly detail?: DownloadDetail
+  readonly code?: string | null
+  readonly message?: string | null
+  readonly model?: string | null
+  readonly context_length?: number | null
+}
+
+/** A volatile remark beside the events. It has no number; the newest of each key counts. */
+export type Note =
+  | { readonly key: 'queued'; readonly place: number }
+  | ({ readonly key: 'engine' } & EngineStatus)
+  | { readonly key: 'prefill'; readonly share: number }
+  | { readonly key: 'log_unwritable'; readonly message: string }
+
+export interface Chat {
+  readonly id: string
+  readonly title: string
+  readonly created_at: number
+  readonly updated_at: number
+}
+
+export interface Message {
+  readonly id: string
+  readonly chat: string
+  readonly parent: string | null
+  readonly role: 'user' | 'assistant'
+  readonly parts: readonly Part[]
+  readonly created_at: number
+  readonly run: string | null
+  /** Up to where `parts` tells the run, while it lives: follow it from there. Null for its start. */
+  readonly last_id: string | null
+  readonly state: RunState
+  readonly finish: 'stop' | 'length' | null
+  readonly error: Failure | null
+  readonly usage: Usage | null
+  readonly timings: Timings | null
+}
+
+export interface Run {
+  readonly id: string
+  /** Null where the run was not asked for in a chat. */
+  readonly chat: string | null
+  readonly message: string | null
+  readonly state: RunState
+  readonly last_seq: number
+  readonly stop_requested: boolean
+  readonly created_at: number
+  readonly ended_at: number | null
+}
+
+/** What `/api/live` says. */
+export type LiveNews =
+  | { readonly type: 'snapshot'; readonly runs: readonly Run[]; readonly engine: EngineStatus }
+  | { readonly type: 'run'; readonly run: Run }
+  | { readonly type: 'engine'; readonly status: EngineStatus }
+
+/** A server-sent event as it came. */
+export interface Frame {
+  readonly id: string | undefined
+  readonly event: string
+  readonly data: string
+}
+
+export function isTerminal(state: RunState): boolean {
+  return state === 'done' || state === 'stopped' || state === 'failed'
+}
+
+export function isNote(item: RunEvent | Note): item is Note {
+  return 'key' in item
+}
+
+/** Read a frame of a run's stream; undefined for what this page does not know. Throws `broken`. */
+export function decode(frame: Frame): RunEvent | Note | undefined {
+  const data = record(frame)
+  if (frame.event === 'note') return asNote(data)
+  if (frame.id === undefined) return undefined
+  return asEvent(frame.event, placeOf(frame.id), data)
+}
+
+/** Read a frame of `/api/live`; undefined for what this page does not know. Throws `broken`. */
+export function decodeLive(frame: Frame): LiveNews | undefined {
+  const data = record(frame)
+  switch (frame.event) {
+    case 'snapshot':
+      return { type: 'snapshot', ...(data as unknown as { runs: Run[]; engine: EngineStatus }) }
+    case 'run':
+      return { type: 'run', run: data as unknown as Run }
+    case 'engine':
+      return { type: 'engine', status: data as unknown as EngineStatus }
+    default:
+      return undefined
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+function record(frame: Frame): Fields {
+  let value: unknown
+  try {
+    value = JSON.parse(frame.data)
+  } catch {
+    throw broken(frame, 'is not JSON')
+  }
+  if (typeof value !== 'object' || value === null) throw broken(frame, 'is not an object')
+  return value as Fields
+}
+
+/** Throws `broken` for an id that no log has given. */
+export function placeOf(id: string): Place {
+  const seq = Number(/^\d+:(\d+)$/.exec(id)?.[1])
+  if (!Number.isSafeInteger(seq))
+    throw new StreamError('broken', `event id '${id}' is not EPOCH:SEQ`)
+  return { id, seq }
+}
+
+function asEvent(kind: string, place: Place, data: Fields): RunEvent {
+  switch (kind) {
+    case 'text':
+      if (typeof data['text'] !== 'string') {
+        throw new StreamError('broken', `text event ${place.id} has no text`)
+      }
+      return { ...place, kind, data: data as { text: string } }
+    case 'started':
+      return { ...place, kind, data: data as { model: string; seed: number } }
+    case 'done':
+      return { ...place, kind, data: data as { finish: 'stop'; usage: Usage; timings: Timings } }
+    case 'failed':
+      return { ...place, kind, data: data as unknown as Failure }
+    case 'stopped':
+      return { ...place, kind }
+    default:
+      return { ...place, kind: 'unknown' }
+  }
+}
+
+function asNote(data: Fields): Note | undefined {
+  const isKnown =
+    (data['key'] === 'queued' && typeof data['place'] === 'number') ||
+    (data['key'] === 'engine' && typeof data['phase'] === 'string') ||
+    (data['key'] === 'prefill' && typeof data['share'] === 'number') ||
+    data['key'] === 'log_unwritable'
+  return isKnown ? (data as unknown as Note) : undefined
+}
+
+function broken(frame: Frame, why: string): StreamError {
+  return new StreamError('broken', `data of '${frame.event}' ${frame.id ?? ''} ${why}`)
+}
