@@ -60,6 +60,8 @@ export class Conversation {
   readonly #world: World
   /** Ends whatever the conversation shown before was waiting for. */
   #shown = new AbortController()
+  /** Ends the attempts to send what is taken back. */
+  #sending = new AbortController()
   #watching = new AbortController()
 
   constructor(api: Api, world: World) {
@@ -116,6 +118,7 @@ export class Conversation {
   /** Give the question back to the writer. */
   withdraw(): void {
     const ask = this.outgoing?.ask
+    this.#sending.abort()
     this.#setOutgoing(null)
     if (ask && 'content' in ask) this.keepDraft(ask.content)
   }
@@ -123,13 +126,15 @@ export class Conversation {
   async stop(): Promise<void> {
     const { live } = this
     if (live === null) return
+    const { signal } = this.#shown
     this.live = { ...live, isStopping: true }
     try {
-      await patiently(() => this.#api.stop(live.run), this.#world, this.#shown.signal)
+      await patiently(() => this.#api.stop(live.run), this.#world, signal)
     } catch (error) {
-      // What the run does now, the stream tells; a refused stop is offered again.
-      if (this.live?.run === live.run) this.live = { ...this.live, isStopping: false }
+      if (signal.aborted) return
       if (!(error instanceof ApiError)) throw error
+      // What the run does now, the stream tells; a stop that was refused is offered again.
+      if (this.live?.run === live.run) this.live = { ...this.live, isStopping: false }
     }
   }
 
@@ -213,37 +218,33 @@ export class Conversation {
   }
 
   async #send(outgoing: Outgoing): Promise<void> {
-    const { signal } = this.#shown
     this.#setOutgoing(outgoing)
-    const wait = (error: ApiError): void => {
-      if (!signal.aborted && this.outgoing?.key === outgoing.key) this.sendProblem = error
-    }
+    this.#sending = new AbortController()
+    const signal = AbortSignal.any([this.#shown.signal, this.#sending.signal])
     try {
-      const chat = outgoing.chat ?? (await this.#createChat(outgoing, signal, wait))
-      const { message } = await patiently(
-        () => this.#api.ask(chat, outgoing.ask, outgoing.key),
-        this.#world,
-        signal,
-        wait,
-      )
-      if (!signal.aborted && this.outgoing?.key === outgoing.key) this.#taken(outgoing.ask, message)
+      const chat = outgoing.chat ?? (await this.#createChat(outgoing, signal))
+      const ask = (): ReturnType<Api['ask']> => this.#api.ask(chat, outgoing.ask, outgoing.key)
+      const { message } = await this.#untilTaken(ask, signal)
+      if (!signal.aborted) this.#taken(outgoing.ask, message)
     } catch (error) {
-      if (signal.aborted || this.outgoing?.key !== outgoing.key) return
-      this.sendProblem = this.#refuse(error)
+      if (!signal.aborted) this.sendProblem = this.#refuse(error)
     }
   }
 
-  async #createChat(
-    outgoing: Outgoing,
-    signal: AbortSignal,
-    wait: (error: ApiError) => void,
-  ): Promise<string> {
-    const chat = await patiently(() => this.#api.createChat(), this.#world, signal, wait)
-    if (!signal.aborted && this.outgoing?.key === outgoing.key) {
+  async #createChat(outgoing: Outgoing, signal: AbortSignal): Promise<string> {
+    const chat = await this.#untilTaken(() => this.#api.createChat(), signal)
+    if (!signal.aborted) {
       this.chat = chat.id
       this.#setOutgoing({ ...outgoing, chat: chat.id })
     }
     return chat.id
+  }
+
+  /** Ask until the server is there, and say meanwhile why nothing happens. */
+  #untilTaken<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    return patiently(ask, this.#world, signal, (error) => {
+      if (!signal.aborted) this.sendProblem = error
+    })
   }
 
   /** The server has the ask: show what it made of it and read the answer. */
@@ -268,11 +269,11 @@ export class Conversation {
     const broken = await this.#followToEnd({ url, after, world: this.#world, signal })
     if (signal.aborted) return
     const isWhole = isTerminal(this.live.answer.state)
-    this.live = null
-    if (isWhole) return
     // Only a server that contradicts itself brings us here twice: not faster than this.
-    await pause(UNREAD_PAUSE_MS, this.#world, signal)
-    if (!signal.aborted) await this.#load(message.chat, broken?.type === 'reset' ? null : run)
+    if (!isWhole) await pause(UNREAD_PAUSE_MS, this.#world, signal)
+    if (signal.aborted) return
+    this.live = null
+    if (!isWhole) await this.#load(message.chat, broken?.type === 'reset' ? null : run)
   }
 
   /** Returns why the run cannot be read to its end, if it cannot. */
