@@ -3,8 +3,9 @@
  * on its way. Everything true is on the server; this only reads it and asks.
  */
 import { ApiError, newKey, patiently, type Api, type Ask } from './api.ts'
-import { newestPath } from './path.ts'
-import { kept, keptInTab } from './storage.ts'
+import { keepOutgoing, keptOutgoing, type Outgoing } from './outgoing.ts'
+import { newestPath, questionOf, told, upTo } from './path.ts'
+import { kept } from './storage.ts'
 import { StreamError } from './stream/errors.ts'
 import { pause } from './stream/backoff.ts'
 import { blank, fold, type Answer } from './stream/fold.ts'
@@ -29,14 +30,6 @@ export interface Live {
   readonly isStopping: boolean
 }
 
-/** An ask that the server has not taken yet. It outlives a reload, and its key makes it safe to repeat. */
-export interface Outgoing {
-  readonly key: string
-  readonly chat: string | null
-  readonly ask: Ask
-}
-
-const OUTGOING = 'outgoing'
 const EARLIER_CHATS = 8
 const UNREAD_PAUSE_MS = 1_000
 
@@ -84,7 +77,7 @@ export class Conversation {
     this.sendProblem = null
     this.loadProblem = null
     this.isLoading = false
-    this.draft = kept.get(draftName(chat)) ?? ''
+    this.draft = kept.get(`draft.${chat ?? 'new'}`) ?? ''
     const { signal } = this.#shown
     await (chat === null ? this.#listEarlier() : this.#load(chat))
     if (!signal.aborted) await this.#sendWhatWaits()
@@ -92,7 +85,7 @@ export class Conversation {
 
   keepDraft(text: string): void {
     this.draft = text
-    kept.set(draftName(this.chat), text)
+    kept.set(`draft.${this.chat ?? 'new'}`, text)
   }
 
   async ask(content: string): Promise<void> {
@@ -209,7 +202,7 @@ export class Conversation {
   }
 
   async #sendWhatWaits(): Promise<void> {
-    const waiting = readOutgoing()
+    const waiting = keptOutgoing()
     if (waiting !== null && waiting.chat === this.chat) await this.#send(waiting)
   }
 
@@ -295,14 +288,14 @@ export class Conversation {
   #tell(live: Live, answer: Answer): void {
     this.live = { ...live, answer }
     this.messages = this.messages.map((message) =>
-      message.id === live.message ? merged(message, answer) : message,
+      message.id === live.message ? told(message, answer) : message,
     )
   }
 
   #setOutgoing(outgoing: Outgoing | null): void {
     this.outgoing = outgoing
     this.sendProblem = null
-    keptInTab.set(OUTGOING, outgoing === null ? '' : JSON.stringify(outgoing))
+    keepOutgoing(outgoing)
   }
 
   #refuse(error: unknown): ApiError {
@@ -312,51 +305,5 @@ export class Conversation {
     if (error instanceof ApiError) return error
     if (error instanceof StreamError) return new ApiError('refused', error.type, error.message)
     throw error
-  }
-}
-
-export function addressOf(chat: string | null): string {
-  return chat === null ? '#/' : `#/c/${chat}`
-}
-
-/** The chat that an address such as `#/c/ID` names, or null. */
-export function chatOf(hash: string): string | null {
-  return /^#\/c\/([\w-]+)$/.exec(hash)?.[1] ?? null
-}
-
-function draftName(chat: string | null): string {
-  return `draft.${chat ?? 'new'}`
-}
-
-function readOutgoing(): Outgoing | null {
-  const text = keptInTab.get(OUTGOING)
-  return text === null ? null : (JSON.parse(text) as Outgoing)
-}
-
-/** The message as its run tells it. */
-function merged(message: Message, answer: Answer): Message {
-  const { parts, lastId, state, finish, error, usage, timings } = answer
-  return { ...message, parts, last_id: lastId, state, finish, error, usage, timings }
-}
-
-function upTo(messages: readonly Message[], id: string | null): readonly Message[] {
-  return messages.slice(0, messages.findIndex((message) => message.id === id) + 1)
-}
-
-function questionOf(content: string, answer: Message): Message {
-  return {
-    id: answer.parent ?? `question of ${answer.id}`,
-    chat: answer.chat,
-    parent: null,
-    role: 'user',
-    parts: [{ type: 'text', text: content }],
-    created_at: answer.created_at,
-    run: null,
-    last_id: null,
-    state: 'done',
-    finish: null,
-    error: null,
-    usage: null,
-    timings: null,
   }
 }

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { addressOf, chatOf } from './address.ts'
 import { Api } from './api.ts'
-import { addressOf, chatOf, Conversation } from './conversation.svelte.ts'
+import { Conversation } from './conversation.svelte.ts'
 import type { Message } from './stream/wire.ts'
 import { bytes, FakeWorld, streamOf } from './stream/world.fake.ts'
 
