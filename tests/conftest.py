@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import qwen2_gguf
-
 BUILD = Path(__file__).parent.parent / ".build" / "models"
 
 
@@ -47,7 +45,9 @@ def smollm2() -> Path:
 
 @pytest.fixture(scope="session")
 def qwen2() -> Path:
-    """A tiny Qwen2 with the real vocabulary, see ``qwen2_gguf``."""
+    """A tiny Qwen2 with the real vocabulary."""
+    from tests import qwen2_gguf  # noqa: PLC0415  # what it needs, most tests do not
+
     model = BUILD / f"qwen2-{qwen2_gguf.version()}.gguf"
     if not model.exists():
         BUILD.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from inkstream.errors import ConfigError
 
 GRACE_SECONDS = 2
 BACKLOG = 2048
+SEND_BUFFER_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
@@ -120,9 +121,13 @@ def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:
 
 def listen(settings: Settings) -> socket.socket:
     """Take the port. Raises ConfigError."""
+    # Accepted connections inherit the send buffer. Left alone the system grows it to megabytes for a reader
+    # that takes nothing, and a slow reader may cost no more than this.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        sock = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        return sock
     except OSError as error:
         raise ConfigError(
             f"port {settings.port} on {settings.host} cannot be used: {error.strerror}."

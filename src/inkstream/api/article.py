@@ -148,7 +148,8 @@ async def _body(request: Request) -> dict[str, Any]:
 
 async def _form(request: Request) -> dict[str, Any]:
     try:
-        return _fields(await request.form())
+        async with request.form() as form:
+            return _fields(form)
     except HTTPException as error:
         raise Invalid(f"the form cannot be read: {error.detail}", code="bad_form") from error
 

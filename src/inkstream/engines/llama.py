@@ -315,7 +315,7 @@ class LlamaEngine:
                 await reading
             finally:
                 reading.cancel()
-                await asyncio.wait([reading])
+                await asyncio.gather(reading, return_exceptions=True)
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[httpx.AsyncClient]:
