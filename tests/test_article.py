@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 from hypothesis import given, settings
@@ -203,6 +206,16 @@ async def test_the_limit_is_a_setting(tmp_path: Path) -> None:
         ] == "prompt_too_long"
 
 
+async def test_the_docs_show_the_fields_for_the_url_and_for_the_body(tmp_path: Path) -> None:
+    async with serving(tmp_path) as live, client(live) as http:
+        docs = (await http.get("/openapi.json")).json()
+    url = {field["name"] for field in docs["paths"]["/stream"]["get"]["parameters"] if field["in"] == "query"}
+    body = docs["paths"]["/stream"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert url == set(body["properties"]) >= {"prompt", "system", "chunk", "format", "key", "stop", "seed"}
+    for reference in re.findall(r'"\$ref":"#/([^"]+)"', orjson.dumps(docs).decode()):
+        reduce(lambda found, name: found[name], reference.split("/"), docs)
+
+
 # Coming back
 
 
@@ -263,6 +276,20 @@ async def test_who_comes_back_while_it_is_written_starts_no_second_run(tmp_path:
         assert "".join(texts(received) + texts(rest)) == parts[0]["text"]
         assert len(await live.services.runs.events("local", run)) > 20
         await live.until_idle()
+
+
+async def test_a_reader_goes_on_behind_a_restart_of_the_server(tmp_path: Path) -> None:
+    script = Script(answer=ANSWER * 3, tokens_per_second=100)
+    async with (
+        serving(tmp_path, script) as live,
+        client(live) as http,
+        http.stream("GET", "/stream", params={"prompt": "x"}) as response,
+    ):
+        source = EventSource(response).aiter_sse()
+        received = [await anext(source) for _ in range(12)]
+    async with serving(tmp_path, script) as live, client(live) as http:
+        received += await asked(http, headers={"last-event-id": received[-1].id})
+    assert "".join(texts(received)) == ANSWER * 3
 
 
 async def test_the_same_key_is_the_same_run(tmp_path: Path) -> None:
