@@ -17,7 +17,7 @@ import httpx
 import orjson
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -264,6 +264,17 @@ async def followed(http: httpx.AsyncClient) -> str:
             pass
 
 
+async def test_who_is_cut_off_before_the_first_word_comes_back_to_the_same_run(tmp_path: Path) -> None:
+    script = Script(answer="late", tokens_per_second=5)
+    async with serving(tmp_path, script) as live, client(live) as http:
+        async with http.stream("GET", "/stream", params={"prompt": "x"}) as response:
+            cursor = await anext(event.id async for event in EventSource(response).aiter_sse() if event.id)
+        assert cursor.endswith(":0")
+        rest = await asked(http, prompt="x", headers={"last-event-id": cursor})
+        assert "".join(texts(rest)) == "late"
+        assert len(live.engine.requests) == 1
+
+
 async def test_who_comes_back_while_it_is_written_starts_no_second_run(tmp_path: Path) -> None:
     script = Script(answer_tokens=120, tokens_per_second=200)
     async with serving(tmp_path, script) as live, client(live) as http:
@@ -355,6 +366,8 @@ def test_json_carries_every_text_through_every_cut(
 
 
 @settings(deadline=None)
+@example(pieces=["a\r", "\nb"], grain=Grain.TOKEN, mark=0, cuts=random.Random(1))
+@example(pieces=["a\r", "\nb"], grain=Grain.TOKEN, mark=2, cuts=random.Random(1))
 @given(pieces=PIECES, grain=st.sampled_from(Grain), mark=st.integers(min_value=0), cuts=st.randoms())
 def test_text_differs_only_in_its_line_ends(
     pieces: list[str], grain: Grain, mark: int, cuts: random.Random
