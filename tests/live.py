@@ -1,9 +1,9 @@
-"""A whole server in the test's own process: real sockets, the gateway's own protocol class, a scripted engine."""
+"""A whole server in the test's own process: real sockets, the gateway's server class, a scripted engine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,22 @@ import uvicorn
 from inkstream.api import Services, create_app, open_services
 from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
+from inkstream.engines import Chunk, Emitted, Finish, Progress, Request
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.gateway import Protocol, Server, listen
+from inkstream.log import Run
+
+
+class Asked(Scripted):
+    """A scripted engine that remembers what it was asked."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        super().__init__(script)
+        self.requests: list[Request] = []
+
+    def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+        self.requests.append(request)
+        return super().generate(request, emitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +37,29 @@ class Live:
     url: str
     port: int
     services: Services
-    engine: Scripted
+    engine: Asked
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that sets no event of ours, ten seconds at most."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - see above
+                await asyncio.sleep(0.001)
 
     async def until_idle(self) -> None:
-        """Wait until no generation holds a slot of the engine and nobody waits for one."""
-        admission = self.services.runs.admission
-        while self.engine.active or admission.inside or admission.waiting:
-            await asyncio.sleep(0.001)
+        """Wait until every run has ended and no generation holds a slot of the engine."""
+        await self.until(lambda: not (self.engine.active or self.services.runs._drives))
+
+    async def until_ended(self, run: str) -> Run:
+        """Wait for a run's end without being a reader of it."""
+        async with asyncio.timeout(10):
+            while not (found := await self.services.runs.get("local", run)).state.is_terminal:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        return found
 
 
 @asynccontextmanager
 async def serving(folder: Path, script: Script | None = None, **settings: Any) -> AsyncIterator[Live]:
-    streams, engine = OpenStreams(), Scripted(script)
+    streams, engine = OpenStreams(), Asked(script)
     chosen = Settings(data_dir=folder, port=0, **settings)
     listening = asyncio.Event()
     with listen(chosen) as sock:
@@ -55,54 +80,62 @@ async def serving(folder: Path, script: Script | None = None, **settings: Any) -
 
 
 class Proxy:
-    """Forwards bytes to a server. ``cut`` breaks a connection off once so much of its reply is through."""
+    """Forwards bytes to a server, and breaks the next event streams off as told by ``cut``."""
 
     def __init__(self, port: int) -> None:
+        self.url = ""
+        self.streamed_bytes = 0  # of the last event stream, behind its headers
         self._port = port
-        self._server: asyncio.Server | None = None
-        self.cuts: list[int] = []
-        self.requests: list[bytes] = []
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[str]:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        finally:
-            self._server.close()
-            await self._server.wait_closed()
+        self._cuts: list[int] = []
 
     def cut(self, *after_bytes: int) -> None:
-        """Break the next event streams off, each behind so many bytes."""
-        self.cuts += after_bytes
+        """Reset the next event streams' connections, each so many bytes behind its headers."""
+        self._cuts += after_bytes
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Proxy]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        directions = [
+            asyncio.ensure_future(_forward(reader, up_writer)),
+            asyncio.ensure_future(self._answer(up_reader, writer)),
+        ]
         try:
-            asking = asyncio.ensure_future(self._ask(reader, up_writer))
-            answering = asyncio.ensure_future(self._answer(up_reader, writer))
-            await asyncio.wait((asking, answering), return_when=asyncio.FIRST_COMPLETED)
-            for task in (asking, answering):
-                task.cancel()
-            await asyncio.gather(asking, answering, return_exceptions=True)
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for side in (writer, up_writer):
-                side.transport.abort()
-
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            self.requests.append(data)
-            writer.write(data)
-            await writer.drain()
+            for task in directions:
+                task.cancel()
+            await asyncio.gather(*directions, return_exceptions=True)
+            writer.transport.abort()
+            up_writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left: int | None = None
+        is_stream = False
         while data := await reader.read(65536):
-            if left is None and b"text/event-stream" in data and self.cuts:
-                left = self.cuts.pop(0)
-            if left is not None:
-                data, left = data[:left], left - len(data)
-            writer.write(data)
+            head, blank, body = data.partition(b"\r\n\r\n")
+            if b"text/event-stream" in head:
+                is_stream, self.streamed_bytes = True, 0
+                left = self._cuts.pop(0) if self._cuts else None
+                writer.write(head + blank)
+                data = body
+            if is_stream:
+                self.streamed_bytes += len(data)
+            writer.write(data if left is None else data[:left])
             await writer.drain()
-            if left is not None and left <= 0:
+            if left is not None and (left := left - len(data)) <= 0:
                 return
+
+
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()

@@ -180,7 +180,7 @@ class Drive:
                         case Progress():
                             self.note("prefill", {"share": item.share})
                         case Finish():
-                            return [*_drafts(splitter.flush(), unseen), _done(item, self._timings(item))]
+                            return [*_last_drafts(splitter, unseen, item), _done(item, self._timings(item))]
         finally:
             self._started_at = None
         raise EngineLost("the engine ended an answer without finishing it")
@@ -330,6 +330,13 @@ def _drafts(pieces: list[Piece], chunk: Chunk) -> list[Draft]:
             Draft(Kind.TEXT, encode(public), encode_seam(piece.raw, chunk if is_last else none_of_it))
         )
     return drafts
+
+
+def _last_drafts(splitter: ChannelSplitter, unseen: Chunk, finish: Finish) -> list[Draft]:
+    """The events of what came with the end, and of what was held back until it."""
+    if finish.last is None:
+        return _drafts(splitter.flush(), unseen)
+    return _drafts(splitter.feed(finish.last.text) + splitter.flush(), joined(unseen, finish.last))
 
 
 def _done(finish: Finish, timings: dict[str, float]) -> Draft:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import uvicorn
@@ -13,13 +14,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from inkstream.api import create_app, open_services
 from inkstream.api.sse import ABORT, OpenStreams
 from inkstream.config import Settings
-from inkstream.engines import Phase, Status
+from inkstream.engines import Engine, Phase, Status
 from inkstream.engines.link import LinkEngine
 from inkstream.engines.llama import LlamaEngine
 from inkstream.errors import ConfigError
 
 GRACE_SECONDS = 2
 BACKLOG = 2048
+SEND_BUFFER_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
@@ -65,7 +67,7 @@ class Gateway:
         with contextlib.closing(listen(self._settings)) as sock:
             port = sock.getsockname()[1]
             async with (
-                self._engine,
+                _connected(self._engine),
                 open_services(self._settings, self._engine, streams, self._progress) as services,
             ):
                 self._server = Server(self._config(create_app(services)), streams, lambda: self._ready(port))
@@ -118,11 +120,20 @@ def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:
         raise ConfigError(f"{error}, nor http://ADDRESS:PORT of a llama-server.") from error
 
 
+def _connected(engine: LinkEngine | LlamaEngine) -> AbstractAsyncContextManager[Engine]:
+    """The engine connects while the block runs; nobody waits for it to answer."""
+    return engine if isinstance(engine, LinkEngine) else engine.loading()
+
+
 def listen(settings: Settings) -> socket.socket:
     """Take the port. Raises ConfigError."""
+    # Accepted connections inherit the send buffer. Left alone the system grows it to megabytes for a reader
+    # that takes nothing, and a slow reader may cost no more than this.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        sock = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        return sock
     except OSError as error:
         raise ConfigError(
             f"port {settings.port} on {settings.host} cannot be used: {error.strerror}."

@@ -17,29 +17,26 @@ from inkstream.api.guard import Guard
 from inkstream.api.page import Page
 from inkstream.api.services import Services
 from inkstream.config import Settings
-from inkstream.errors import InkstreamError, Invalid, NotFound
+from inkstream.errors import InkstreamError, Invalid
 
 
 def create_app(services: Services) -> ASGIApp:
     """The whole server as one ASGI app over the given parts; see ``open_services``."""
     settings = services.settings
-    app = FastAPI(
-        title="inkstream", version=inkstream.__version__, root_path=settings.base_path, redoc_url=None
-    )
+    app = FastAPI(title="inkstream", version=inkstream.__version__, redoc_url=None)
     app.state.services = services
     for module in (native, article, openai, ops):
         app.include_router(module.router)
     app.mount("/", Page(settings))
     app.add_exception_handler(InkstreamError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(HTTPException, _http)
     return _wrapped(app, settings)
 
 
 def _wrapped(app: ASGIApp, settings: Settings) -> ASGIApp:
     """What a request goes through before any route, outermost last. All of it is plain ASGI."""
-    app = BodyLimit(app, settings.body_kib * 1024)
-    app = Guard(app, settings)
+    app = Guard(BodyLimit(app, settings.body_kib * 1024), settings)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -58,7 +55,8 @@ def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
     async def strip(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
         if path == prefix or path.startswith(f"{prefix}/"):
-            scope = {**scope, "path": path[len(prefix) :] or "/", "raw_path": None}
+            path = path[len(prefix) :] or "/"
+        scope = {**scope, "path": path, "root_path": prefix}
         await app(scope, receive, send)
 
     return strip
@@ -77,12 +75,16 @@ async def _malformed(request: Request, error: Exception) -> Response:
     return error_response(Invalid(f"{where}: {first['msg']}", code=code, param=where), request.scope["path"])
 
 
-async def _no_route(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself, in our words where it has none worth reading."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 404:
-        path = request.scope["path"]
-        return error_response(NotFound(f"there is nothing at {path!r}.", code="unknown_path"), path)
-    wrong = error_response(Invalid(str(error.detail), code="method_not_allowed"), request.scope["path"])
-    wrong.status_code = error.status_code
-    wrong.headers.update(error.headers or {})
-    return wrong
+    path = request.scope["path"]
+    code, message = {
+        404: ("unknown_path", f"there is nothing at {path!r}."),
+        405: ("method_not_allowed", f"{request.method} is not for {path!r}."),
+        413: ("body_too_large", str(error.detail)),
+    }.get(error.status_code, ("bad_request", str(error.detail)))
+    response = error_response(Invalid(message, code=code), path)
+    response.status_code = error.status_code
+    response.headers.update(error.headers or {})
+    return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inkstream.api.errors import error_response
@@ -28,7 +29,7 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._most:
-                raise TooLarge(self._text())
+                raise HTTPException(413, self._text())  # what the framework lets through while it reads
             return message
 
         await self._app(scope, limited, send)

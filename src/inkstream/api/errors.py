@@ -71,5 +71,5 @@ def error_body(error: InkstreamError) -> dict[str, object]:
     """What OpenAI's clients read in ``error``."""
     status = status_of(error)
     kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    param = error.param if isinstance(error, Invalid) else None
+    param = getattr(error, "param", None)
     return {"message": error.message, "type": kind, "param": param, "code": error.code}

@@ -51,6 +51,11 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 """The values at which a parameter that we do not have asks for nothing."""
 
 
+class UnknownModel(NotFound):
+    code = "model_not_found"
+    param = "model"
+
+
 class MessageIn(BaseModel):
     """``content`` may be given as text parts; they are put on lines of their own."""
 
@@ -177,7 +182,7 @@ def _require_model(here: Services, name: str) -> None:
             retry_after_seconds=LOADING_RETRY_SECONDS,
         ) from None
     if name.lower() not in (served.lower(), served.lower().rpartition("/")[2]):
-        raise NotFound(f"the model {name!r} is not served here; {served!r} is.", code="model_not_found")
+        raise UnknownModel(f"the model {name!r} is not served here; {served!r} is.")
 
 
 # Completions
