@@ -28,8 +28,8 @@ WEIGHTS: dict[tuple[Victim, signal.Signals], int] = {
 }
 FREEZE_SECONDS = 2.5
 IN_A_ROW = {"engine": 2, "gateway": 3}
-"""How often a process is killed before it has been of use again. An engine that dies three times over a run that
-has written nothing ends it, and five deaths end a process for good: both are meant so."""
+"""How often a process is killed before it has been of use again. An engine that dies three times over a run
+that has written nothing ends it, and five deaths end a process for good: both are meant so."""
 PATIENCE_SECONDS = 60.0
 
 

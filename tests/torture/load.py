@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from inkstream.engines.scripted import Script
@@ -108,4 +109,4 @@ def _check_tokens(campaign: Campaign, answer: Answer, tokens: int) -> None:
 
 def _pauses(answer: Answer) -> list[float]:
     events = answer.transcript.events
-    return [after.at - before.at for before, after in zip(events, events[1:], strict=False)]
+    return [after.at - before.at for before, after in pairwise(events)]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,7 @@ def gaps(answers: Iterable[Answer], blows: Sequence[Blow]) -> dict[str, list[flo
     found: dict[str, list[float]] = {"engine": [], "gateway": []}
     for answer in answers:
         events = answer.transcript.events
-        for before, after in zip(events, events[1:], strict=False):
+        for before, after in pairwise(events):
             if after.epoch > before.epoch:
                 hit = [b for b in blows if b.at < after.at and (b.until or b.at) > before.at]
                 if len(hit) == 1 and hit[0].is_deadly and hit[0].until:

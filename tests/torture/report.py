@@ -51,7 +51,7 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 def of_campaign(title: str, campaign: Campaign, server: Server) -> Report:
     report = Report(title, campaign.seed, violations=[*campaign.violations, *server.failures])
-    report.figures = _blows(campaign) | _readers(campaign) | _runs(campaign)
+    report.figures = {**_blows(campaign), **_readers(campaign), **_runs(campaign)}
     found = gaps(campaign.answers, campaign.blows)
     report.seconds = {f"seconds from a death of the {role}": found[role] for role in ("engine", "gateway")}
     return report

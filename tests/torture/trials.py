@@ -1,4 +1,4 @@
-"""The trials: what is set up, tormented and reckoned with. Each returns a report; no violation means passed."""
+"""The trials: what is set up, tormented and reckoned with. Each passes with no violation in its report."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _equal_shares(campaign: Campaign, expected: dict[str, str]) -> dict[str, str
 
 
 async def poison(folder: Path, seed: int, *, poisoned: int, healthy: int) -> Report:
-    """Prompts that kill the engine each time, among healthy ones: only they fail, the others end as if alone."""
+    """Prompts that kill the engine each time, among healthy ones: only they fail."""
     script = Script(tokens_per_second=40, answer_tokens=120, crash_on=POISON)
     campaign, server = Campaign(seed), Server(folder, settings(script))
     texts = [f"{POISON} {n}" for n in range(poisoned)] + [f"healthy {n}" for n in range(healthy)]
@@ -115,8 +115,7 @@ async def poison(folder: Path, seed: int, *, poisoned: int, healthy: int) -> Rep
             campaign.blame(f"run {answer.run}: a poisoned prompt ended {last}")
         if POISON not in answer.question.text and last.kind is not Kind.DONE:
             campaign.blame(f"run {answer.run}: a healthy prompt ended {last}")
-    found = report.of_campaign(f"{poisoned} prompts that crash the engine among {healthy}", campaign, server)
-    return found
+    return report.of_campaign(f"{poisoned} prompts that crash the engine among {healthy}", campaign, server)
 
 
 def settings(script: Script) -> dict[str, str]:
