@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -203,6 +206,16 @@ async def test_the_limit_is_a_setting(tmp_path: Path) -> None:
         ] == "prompt_too_long"
 
 
+async def test_the_docs_show_the_fields_for_the_url_and_for_the_body(tmp_path: Path) -> None:
+    async with serving(tmp_path) as live, client(live) as http:
+        docs = (await http.get("/openapi.json")).json()
+    url = {field["name"] for field in docs["paths"]["/stream"]["get"]["parameters"] if field["in"] == "query"}
+    body = docs["paths"]["/stream"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert url == set(body["properties"]) >= {"prompt", "system", "chunk", "format", "key", "stop", "seed"}
+    for reference in re.findall(r'"\$ref":"#/([^"]+)"', orjson.dumps(docs).decode()):
+        reduce(lambda found, name: found[name], reference.split("/"), docs)
+
+
 # Coming back
 
 
@@ -251,6 +264,17 @@ async def followed(http: httpx.AsyncClient) -> str:
             pass
 
 
+async def test_who_is_cut_off_before_the_first_word_comes_back_to_the_same_run(tmp_path: Path) -> None:
+    script = Script(answer="late", tokens_per_second=5)
+    async with serving(tmp_path, script) as live, client(live) as http:
+        async with http.stream("GET", "/stream", params={"prompt": "x"}) as response:
+            cursor = await anext(event.id async for event in EventSource(response).aiter_sse() if event.id)
+        assert cursor.endswith(":0")
+        rest = await asked(http, prompt="x", headers={"last-event-id": cursor})
+        assert "".join(texts(rest)) == "late"
+        assert len(live.engine.requests) == 1
+
+
 async def test_who_comes_back_while_it_is_written_starts_no_second_run(tmp_path: Path) -> None:
     script = Script(answer_tokens=120, tokens_per_second=200)
     async with serving(tmp_path, script) as live, client(live) as http:
@@ -263,6 +287,20 @@ async def test_who_comes_back_while_it_is_written_starts_no_second_run(tmp_path:
         assert "".join(texts(received) + texts(rest)) == parts[0]["text"]
         assert len(await live.services.runs.events("local", run)) > 20
         await live.until_idle()
+
+
+async def test_a_reader_goes_on_behind_a_restart_of_the_server(tmp_path: Path) -> None:
+    script = Script(answer=ANSWER * 3, tokens_per_second=100)
+    async with (
+        serving(tmp_path, script) as live,
+        client(live) as http,
+        http.stream("GET", "/stream", params={"prompt": "x"}) as response,
+    ):
+        source = EventSource(response).aiter_sse()
+        received = [await anext(source) for _ in range(12)]
+    async with serving(tmp_path, script) as live, client(live) as http:
+        received += await asked(http, headers={"last-event-id": received[-1].id})
+    assert "".join(texts(received)) == ANSWER * 3
 
 
 async def test_the_same_key_is_the_same_run(tmp_path: Path) -> None:
@@ -328,6 +366,8 @@ def test_json_carries_every_text_through_every_cut(
 
 
 @settings(deadline=None)
+@example(pieces=["a\r", "\nb"], grain=Grain.TOKEN, mark=0, cuts=random.Random(1))
+@example(pieces=["a\r", "\nb"], grain=Grain.TOKEN, mark=2, cuts=random.Random(1))
 @given(pieces=PIECES, grain=st.sampled_from(Grain), mark=st.integers(min_value=0), cuts=st.randoms())
 def test_text_differs_only_in_its_line_ends(
     pieces: list[str], grain: Grain, mark: int, cuts: random.Random

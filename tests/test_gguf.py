@@ -71,7 +71,7 @@ def test_a_header_cut_anywhere_is_corrupt(path: Path) -> None:
         assert error.value.code == "model_corrupt"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damage_is_either_harmless_or_named(path: Path, damage: list[tuple[int, int]]) -> None:
     data = bytearray(WHOLE)
@@ -79,6 +79,11 @@ def test_damage_is_either_harmless_or_named(path: Path, damage: list[tuple[int, 
         data[at] = byte
     path.write_bytes(data)
     assert verdict(path) in ("usable", "model_corrupt")
+
+
+def test_a_length_beyond_every_file_is_named(path: Path) -> None:
+    path.write_bytes(WHOLE.replace(struct.pack("<Q", 300), struct.pack("<Q", 2**63)))
+    assert verdict(path) == "model_corrupt"
 
 
 def verdict(path: Path) -> str:

@@ -26,6 +26,8 @@ from inkstream.serving import engine_key
 from tests.fake_hub import fake_hub
 from tests.tiny_gguf import tiny_gguf
 
+pytestmark = pytest.mark.real
+
 REPO, FILE = "Ink/Tiny-GGUF", "tiny-q4_k_m.gguf"
 
 

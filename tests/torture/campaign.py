@@ -205,4 +205,3 @@ class _Asker:
             *(self._client.call("POST", path) for _ in range(answer.question.stops))
         )
         answer.stops = [StopReply(reply["state"], reply["last_seq"]) for reply in replies]
-

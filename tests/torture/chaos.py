@@ -61,7 +61,13 @@ class Chaos:
     """``rage`` strikes so many times. ``blows`` are all that were struck."""
 
     def __init__(
-        self, server: Server, pulse: Pulse, draw: random.Random, *, pause_seconds: float, blame: Callable[[str], None]
+        self,
+        server: Server,
+        pulse: Pulse,
+        draw: random.Random,
+        *,
+        pause_seconds: float,
+        blame: Callable[[str], None],
     ) -> None:
         self.blows: list[Blow] = []
         self.parents = 0
@@ -103,7 +109,9 @@ class Chaos:
             await asyncio.sleep(0.01)
         self._in_a_row[role] += 1
 
-    async def _strike(self, role: Role, target: Target, number: signal.Signals, freeze_seconds: float) -> None:
+    async def _strike(
+        self, role: Role, target: Target, number: signal.Signals, freeze_seconds: float
+    ) -> None:
         blow = Blow(role, number, time.monotonic())
         self.blows.append(blow)
         with target:

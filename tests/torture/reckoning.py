@@ -147,7 +147,9 @@ def check_stops(campaign: Campaign, answer: Answer) -> None:
             if (stop.state, stop.last_seq) != (last.kind.value, last.seq):
                 campaign.blame(f"run {answer.run}: a stop was answered {stop}, the end is {last}")
         elif last.seq - stop.last_seq > STEP_EVENTS:
-            campaign.blame(f"run {answer.run}: wrote {last.seq - stop.last_seq} events behind a confirmed stop")
+            campaign.blame(
+                f"run {answer.run}: wrote {last.seq - stop.last_seq} events behind a confirmed stop"
+            )
     if last.kind is Kind.STOPPED and answer.question.stop_after is None:
         campaign.blame(f"run {answer.run}: was stopped, which nobody asked for")
 
@@ -169,7 +171,9 @@ async def check_against_undisturbed(campaign: Campaign, answer: Answer, script: 
     expected, written = spelled(await undisturbed(answer, script)), spelled(folded(answer.transcript.events))
     is_done = answer.transcript.events[-1].kind is Kind.DONE
     if written != (expected if is_done else expected[: len(written)]):
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(written, expected, strict=False)))
+        same = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(written, expected, strict=False))
+        )
         campaign.blame(
             f"run {answer.run}: differs from the undisturbed answer from character {same} of {len(expected)}"
         )
@@ -180,7 +184,9 @@ async def undisturbed(answer: Answer, script: Script) -> Parts:
     engine = Scripted(replace(script, tokens_per_second=0, load_seconds=0))
     said = [Message(role, content) for role, content in answer.said]  # type: ignore[arg-type]  # roles of ours
     prompt = await engine.render(said)
-    sampling = Sampling(**{**answer.question.sampling, "stop": tuple(answer.question.sampling.get("stop", ()))})
+    sampling = Sampling(
+        **{**answer.question.sampling, "stop": tuple(answer.question.sampling.get("stop", ()))}
+    )
     items = [item async for item in engine.generate(Request("x", prompt, sampling), Emitted())]
     splitter = ChannelSplitter()
     pieces = splitter.feed("".join(item.text for item in items if isinstance(item, Chunk)))
@@ -218,4 +224,3 @@ def gaps(answers: Iterable[Answer], blows: Sequence[Blow]) -> dict[str, list[flo
                 if len(hit) == 1 and hit[0].is_deadly and hit[0].until:
                     found[hit[0].role].append(after.at - hit[0].until)
     return found
-

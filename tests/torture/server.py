@@ -179,12 +179,18 @@ def free_port() -> int:
 
 
 def _children(parent: int) -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _parent(entry) == parent]
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _parent(entry) == parent
+    ]
 
 
 def _parent(entry: Path) -> int:
     try:
-        return int((entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+        return int(
+            (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+        )
     except (FileNotFoundError, ProcessLookupError):
         return -1
 
@@ -194,4 +200,3 @@ def _arguments(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return []
-

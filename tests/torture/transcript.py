@@ -59,7 +59,9 @@ class Transcript:
             return None
         try:
             cursor = Cursor.parse(block.id.decode("ascii"))
-            received = Received(cursor.epoch or 0, cursor.seq, Kind(block.event.decode("ascii")), block.data, at)
+            received = Received(
+                cursor.epoch or 0, cursor.seq, Kind(block.event.decode("ascii")), block.data, at
+            )
             self._look_at(received)
         except ValueError as error:
             self.blame(f"an event cannot be read: {block!r}: {error}")
@@ -71,7 +73,9 @@ class Transcript:
 
     def _look_at(self, received: Received) -> None:
         """Raises ValueError for bytes that are no characters."""
-        text = received.payload.get("text", "") if received.kind is Kind.TEXT else received.data.decode("utf-8")
+        text = (
+            received.payload.get("text", "") if received.kind is Kind.TEXT else received.data.decode("utf-8")
+        )
         if REPLACEMENT in text:
             self.blame(f"event {received.seq} has a broken character: {text!r}")
         if received.kind is Kind.TEXT and not text:

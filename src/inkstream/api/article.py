@@ -94,10 +94,10 @@ def _require_length(name: str, text: str, most_chars: int) -> None:
 
 LastEventId = Annotated[str | None, Header(description="the last id of a broken stream: goes on behind it")]
 IdempotencyKey = Annotated[str | None, Header(max_length=KEY_CHARS, description="the same as `key`")]
+SCHEMA = StreamIn.model_json_schema(ref_template="#/components/schemas/{model}")
+del SCHEMA["$defs"]  # they are among the components already, for the fields in the URL
 IN_THE_BODY = {
-    "requestBody": {
-        "content": {kind: {"schema": StreamIn.model_json_schema()} for kind in ("application/json", *FORMS)}
-    }
+    "requestBody": {"content": {kind: {"schema": SCHEMA} for kind in ("application/json", *FORMS)}}
 }
 
 

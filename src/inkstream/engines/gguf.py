@@ -70,7 +70,7 @@ def read_header(path: Path) -> Header:
             return Header(_Reader(data).metadata(), len(data))
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    except (struct.error, ValueError, RecursionError) as error:
+    except (struct.error, ValueError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is no usable GGUF file: {error}.", code="model_corrupt") from error
 
 
