@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import accumulate, pairwise
+from unittest.mock import patch
 
 import pytest
 import regex
@@ -23,6 +24,7 @@ PIECES = st.sampled_from(
     ]
 )
 TEXTS = st.lists(PIECES, max_size=60).map("".join)
+BOUNDS = st.sampled_from([7, 20, 90, 400])  # near bounds are where borders meet them
 UNHURRIED = settings(deadline=None)  # a busy machine is no failure
 ANY_TEXTS = st.text(max_size=80)
 
@@ -54,18 +56,22 @@ def test_the_chunks_are_the_text(grain: Grain, text: str) -> None:
 
 @pytest.mark.parametrize("grain", CUTTING)
 @UNHURRIED
-@given(text=TEXTS | ANY_TEXTS, marks=st.lists(st.integers(min_value=0), max_size=20))
-def test_how_the_text_arrives_changes_no_chunk(grain: Grain, text: str, marks: list[int]) -> None:
-    assert fed(cut(text, marks), grain) == chunks(text, grain)
-    assert fed(list(text), grain) == chunks(text, grain)
+@given(text=TEXTS | ANY_TEXTS, marks=st.lists(st.integers(min_value=0), max_size=20), longest=BOUNDS)
+def test_how_the_text_arrives_changes_no_chunk(
+    grain: Grain, text: str, marks: list[int], longest: int
+) -> None:
+    with patch.dict(LONGEST, {grain: longest}):
+        assert fed(cut(text, marks), grain) == chunks(text, grain)
+        assert fed(list(text), grain) == chunks(text, grain)
 
 
 @pytest.mark.parametrize("grain", CUTTING)
 @UNHURRIED
-@given(text=TEXTS, mark=st.integers(min_value=0))
-def test_what_was_given_out_is_never_taken_back(grain: Grain, text: str, mark: int) -> None:
-    early = Chunker(grain).feed(text[: mark % (len(text) + 1)])
-    assert chunks(text, grain)[: len(early)] == early
+@given(text=TEXTS, mark=st.integers(min_value=0), longest=BOUNDS)
+def test_what_was_given_out_is_never_taken_back(grain: Grain, text: str, mark: int, longest: int) -> None:
+    with patch.dict(LONGEST, {grain: longest}):
+        early = Chunker(grain).feed(text[: mark % (len(text) + 1)])
+        assert chunks(text, grain)[: len(early)] == early
 
 
 @pytest.mark.parametrize("grain", CUTTING)
