@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inkstream.api import chunker
@@ -56,6 +56,8 @@ def test_the_chunks_are_the_text(grain: Grain, text: str) -> None:
 
 @pytest.mark.parametrize("grain", CUTTING)
 @UNHURRIED
+@example(text="approx. X", marks=[], longest=4)
+@example(text="xxxxxxx\n  y", marks=[], longest=8)
 @given(text=TEXTS | ANY_TEXTS, marks=st.lists(st.integers(min_value=0), max_size=20), longest=BOUNDS)
 def test_how_the_text_arrives_changes_no_chunk(
     grain: Grain, text: str, marks: list[int], longest: int
@@ -175,6 +177,11 @@ def test_sentences(expected: list[str]) -> None:
 )
 def test_a_sentence_is_given_out_with_the_first_character_behind_it(text: str, certain: list[str]) -> None:
     assert Chunker(Grain.SENTENCE).feed(text) == certain
+
+
+def test_blank_lines_that_never_end_hold_no_sentence_back() -> None:
+    assert Chunker(Grain.SENTENCE).feed("One.\n" + " " * 64) == []
+    assert Chunker(Grain.SENTENCE).feed("One.\n" + " " * 65) == ["One.\n"]
 
 
 def test_a_sentence_that_never_ends_is_cut_behind_a_comma() -> None:
