@@ -4,10 +4,10 @@ One uvicorn process serves all four from raw ASGI code, so that what differs is 
 stream gets the same tokens at the same pace; this process reads them over loopback sockets and counts every
 byte in both directions above TCP. Requests carry the headers of a browser, because polling repeats them.
 
-    python bench/transports.py [--streams 32] [--rate 50] [--seconds 10]
+    python bench/transports.py [--streams 32] [--rate 50] [--seconds 5] [--rounds 5]
 
-Prints a Markdown table. Latency is from a token's making to its arrival. CPU is the server's, less what
-making the tokens costs; extra bytes are all those that are not the token's own JSON.
+Prints a Markdown table of medians. Latency is from a token's making to its arrival. CPU is the server's, less
+what making the tokens costs; extra bytes are all those that are not the token's own JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -242,36 +242,44 @@ async def server_cpu(port: int) -> float:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """One round of one way, as the table has it."""
+
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    extra_bytes: float
+    requests: float
+
+
+@dataclass(frozen=True)
 class Bench:
     port: int
     streams: int
     tokens: int
 
-    async def run(self) -> None:
-        print("\n| way | p50, ms | p99, ms | server CPU, µs per token | extra bytes per token | requests |")
-        print("|---|---|---|---|---|---|")
-        made = await self.cpu_of(self.wait_for_nothing)
-        ways: list[tuple[str, Callable[[], Awaitable[Reading]]]] = [
-            ("polling every 1 s", lambda: read_polling(self.port, 1.0, self.tokens)),
-            ("polling every 100 ms", lambda: read_polling(self.port, 0.1, self.tokens)),
-            ("WebSocket", lambda: read_websocket(self.port)),
-            ("SSE", lambda: read_chunks(self.port, "/sse", b"data: ")),
-            ("chunked (NDJSON)", lambda: read_chunks(self.port, "/chunked", b"")),
-        ]
-        for name, read in ways:
-            readings: list[Reading] = []
-            cpu = await self.cpu_of(read, readings) - made
-            print(self.row(name, readings, cpu), flush=True)
+    async def run(self, rounds: int) -> None:
+        """The ways take turns, so that a busy neighbour meets all of them; the table has the medians."""
+        ways: dict[str, Callable[[], Awaitable[Reading]]] = {
+            "polling every 1 s": lambda: read_polling(self.port, 1.0, self.tokens),
+            "polling every 100 ms": lambda: read_polling(self.port, 0.1, self.tokens),
+            "WebSocket": lambda: read_websocket(self.port),
+            "SSE": lambda: read_chunks(self.port, "/sse", b"data: "),
+            "chunked (NDJSON)": lambda: read_chunks(self.port, "/chunked", b""),
+        }
+        figures: dict[str, list[Figures]] = {name: [] for name in ways}
+        making = []
+        for _ in range(rounds):
+            making.append((await self.measure(self.wait_for_nothing))[1])
+            for name, read in ways.items():
+                figures[name].append(self.figures(*await self.measure(read)))
+        _print_table(figures, statistics.median(making) * 1e6)
 
-    async def cpu_of(
-        self, read: Callable[[], Awaitable[Reading]], into: list[Reading] | None = None
-    ) -> float:
-        """The server's CPU seconds per token while all streams are read."""
+    async def measure(self, read: Callable[[], Awaitable[Reading]]) -> tuple[list[Reading], float]:
+        """All streams at once, and the server's CPU seconds per token meanwhile."""
         before = await server_cpu(self.port)
         readings = await asyncio.gather(*(read() for _ in range(self.streams)))
-        if into is not None:
-            into.extend(readings)
-        return (await server_cpu(self.port) - before) / (self.streams * self.tokens)
+        return readings, (await server_cpu(self.port) - before) / (self.streams * self.tokens)
 
     async def wait_for_nothing(self) -> Reading:
         wire = await Wire.open(self.port)
@@ -279,13 +287,27 @@ class Bench:
         await wire.head()
         return _close(wire, Reading())
 
-    def row(self, name: str, readings: list[Reading], cpu: float) -> str:
+    def figures(self, readings: list[Reading], cpu: float) -> Figures:
         latencies = sorted(latency * 1000 for reading in readings for latency in reading.latencies)
-        assert len(latencies) == self.streams * self.tokens, f"{name} lost tokens"
-        p50, p99 = statistics.median(latencies), latencies[int(len(latencies) * 0.99)]
-        extra = sum(reading.wire - reading.payload for reading in readings) / len(latencies)
-        requests = sum(reading.requests for reading in readings) / self.streams
-        return f"| {name} | {p50:.1f} | {p99:.1f} | {cpu * 1e6:.0f} | {extra:.0f} | {requests:.0f} |"
+        assert len(latencies) == self.streams * self.tokens, "tokens were lost"
+        return Figures(
+            p50_ms=statistics.median(latencies),
+            p99_ms=latencies[int(len(latencies) * 0.99)],
+            cpu_us=cpu * 1e6,
+            extra_bytes=sum(reading.wire - reading.payload for reading in readings) / len(latencies),
+            requests=sum(reading.requests for reading in readings) / self.streams,
+        )
+
+
+def _print_table(figures: dict[str, list[Figures]], making_us: float) -> None:
+    print(f"Making a token costs the server {making_us:.0f} µs, which is left out below.\n")
+    print("| way | p50, ms | p99, ms | server CPU, µs per token | extra bytes per token | requests |")
+    print("|---|---|---|---|---|---|")
+    for name, rounds in figures.items():
+        p50, p99, cpu, extra, requests = (
+            statistics.median(f) for f in zip(*map(astuple, rounds), strict=True)
+        )
+        print(f"| {name} | {p50:.1f} | {p99:.1f} | {cpu - making_us:.0f} | {extra:.0f} | {requests:.0f} |")
 
 
 def serve(fd: int, rate: float, seconds: float) -> None:
@@ -298,13 +320,15 @@ def main() -> None:
     )
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--rate", type=float, default=50)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(given.serve, given.rate, given.seconds)
         return
-    print(f"{given.streams} streams, {given.rate:g} tokens/s each, for {given.seconds:g} s.")
+    pace = f"{given.rate:g} tokens/s each, for {given.seconds:g} s"
+    print(f"{given.streams} streams, {pace}, {given.rounds} rounds.")
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     # The server inherits a socket that listens already: nobody has to wait for it.
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
@@ -313,7 +337,7 @@ def main() -> None:
         with subprocess.Popen(command, pass_fds=[fd]) as server:
             try:
                 tokens_each = int(given.rate * given.seconds)
-                asyncio.run(Bench(listening.getsockname()[1], given.streams, tokens_each).run())
+                asyncio.run(Bench(listening.getsockname()[1], given.streams, tokens_each).run(given.rounds))
             finally:
                 server.terminate()
 

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests import qwen2_gguf
-
 BUILD = Path(__file__).parent.parent / ".build" / "models"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What loads a model is ``real``, so that the quick check leaves it out."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        # A parametrised fixture asks for its model only when it runs: its parameter tells beforehand.
+        if {"smollm2", "qwen2"} & set(fixtures) or "llama" in item.nodeid.partition("[")[2]:
+            item.add_marker(pytest.mark.real)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +45,9 @@ def smollm2() -> Path:
 
 @pytest.fixture(scope="session")
 def qwen2() -> Path:
-    """A tiny Qwen2 with the real vocabulary, see ``qwen2_gguf``."""
+    """A tiny Qwen2 with the real vocabulary."""
+    from tests import qwen2_gguf  # noqa: PLC0415  # what it needs, most tests do not
+
     model = BUILD / f"qwen2-{qwen2_gguf.version()}.gguf"
     if not model.exists():
         BUILD.mkdir(parents=True, exist_ok=True)

@@ -61,13 +61,20 @@ class Swallow:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """The answer comes as usual, but not before this is set."""
+
+    event: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """Something happens to the hub before it answers as usual."""
 
     do: Callable[[], None]
 
 
-Fault = Cut | Stall | Swallow | Change | Reply
+Fault = Cut | Stall | Swallow | Wait | Change | Reply
 
 
 class FakeHub:
@@ -84,6 +91,7 @@ class FakeHub:
         self.honours_range = True
         self.honours_if_range = True
         self.token: str | None = None
+        self.revoked_token: str | None = None
         self.promised_hash: str | None = None
         self.closing = asyncio.Event()
 
@@ -103,6 +111,8 @@ class FakeHub:
         fault = faults.pop(0) if faults else None
         if isinstance(fault, Change):
             fault.do()
+        if isinstance(fault, Wait):
+            await fault.event.wait()
         if isinstance(fault, Swallow):
             await self.closing.wait()
             return
@@ -125,8 +135,11 @@ class FakeHub:
     def _reply(self, request: Request) -> Reply:
         if request.path.startswith("/cdn/"):
             return self._content(request)
-        if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
+        authorization = request.headers.get("authorization")
+        if self.token and authorization != f"Bearer {self.token}":
             return Reply(401, {"X-Error-Code": "GatedRepo"})
+        if self.revoked_token and authorization == f"Bearer {self.revoked_token}":
+            return Reply(401)
         if request.path.startswith("/api/v1/models/"):
             return self._modelscope(request)
         if request.path.startswith("/api/models/"):

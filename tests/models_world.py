@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,16 @@ NAME = "tiny-q4_k_m.gguf"
 WEIGHTS = tiny_gguf()
 TINY = Entry("tiny", REPO, (NAME,), len(WEIGHTS), 1024, {"temperature": 0.5})
 HASTE = Patience(
-    probe_seconds=0.5,
-    stall_seconds=0.3,
+    probe_seconds=5.0,
+    stall_seconds=0.5,
     attempts=4,
     backoff_seconds=0.01,
     longest_wait_seconds=2.0,
     package_seconds=20.0,
 )
+
+# For hubs that never answer: the tests wait this out.
+HASTE_WITH_SILENCE = replace(HASTE, probe_seconds=0.5)
 
 
 @dataclass
@@ -35,18 +38,12 @@ class World:
 
     folder: Path
     environ: dict[str, str]
+    patience: Patience = HASTE
     aliases: dict[str, Entry] = field(default_factory=lambda: {"tiny": TINY})
     progress: list[Download] = field(default_factory=list)
     reported: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def fetch(
-        self,
-        name: str = "tiny",
-        *,
-        offline: bool = False,
-        is_default: bool = False,
-        patience: Patience = HASTE,
-    ) -> Model:
+    async def fetch(self, name: str = "tiny", *, offline: bool = False, is_default: bool = False) -> Model:
         return await fetch(
             name,
             self.folder,
@@ -54,7 +51,7 @@ class World:
             offline=offline,
             is_default=is_default,
             environ=self.environ,
-            patience=patience,
+            patience=self.patience,
             aliases=self.aliases,
         )
 

@@ -383,6 +383,7 @@ class FakeLlama:
 
     def __init__(self) -> None:
         self.is_loading = False
+        self.is_llama = True
         self.completion = b""
         self.template = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
         self._port = 0
@@ -414,6 +415,8 @@ class FakeLlama:
     def _reply(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         if self.is_loading:
             return 503, b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}'
+        if not self.is_llama:
+            return 200, b"<!doctype html><title>Welcome</title>"
         if path == "/completion":
             return 200, self.completion
         replies: dict[str, Any] = {
@@ -468,6 +471,17 @@ async def test_a_server_that_loads_or_restarts_is_waited_for() -> None:
         assert (await engine.status_after(lost)).phase is Phase.READY
         await generated(engine, SIMPLE)
     await engine.aclose()
+
+
+async def test_an_address_of_something_else_is_given_up() -> None:
+    fake = FakeLlama()
+    fake.is_llama = False
+    async with fake.listening():
+        engine = LlamaEngine.remote(fake.url)
+        with pytest.raises(EngineFailed, match="no llama-server"):
+            await engine.load()
+        assert engine.status.phase is Phase.GIVEN_UP
+        await engine.aclose()
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 3])

@@ -490,6 +490,17 @@ async def _random_work(log: Log, choose: random.Random, expected: dict[str, list
         assert None not in await log.append(batch)
 
 
+async def test_nothing_of_a_forgotten_run_comes_back_in_a_later_one(tmp_path: Path) -> None:
+    async with sqlite_log(tmp_path) as log:
+        old = await begin(log, "old")
+        await append(log, old, 0, STARTED, text("yesterday's"), DONE)
+        await log.settle("old")
+        assert await log.expire(2**40, 1) == 1
+        await append(log, await begin(log, "new"), 0, STARTED)
+    async with sqlite_log(tmp_path) as log:
+        assert [e.seam for e in await log.read("new", 0, 10)] == [b""]
+
+
 async def test_an_idle_run_does_not_hold_the_journal(tmp_path: Path) -> None:
     async with sqlite_log(tmp_path) as log:
         idle, busy = await begin(log, "idle"), await begin(log, "busy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from dataclasses import replace
@@ -10,8 +11,17 @@ from pathlib import Path
 import pytest
 
 from inkstream.models import Patience
-from tests.fake_hub import Cut, Reply, Swallow, fake_hub
-from tests.models_world import HASTE, NAME, REPO, WEIGHTS, files_below, offer, world
+from tests.fake_hub import Cut, Reply, Swallow, Wait, fake_hub
+from tests.models_world import (
+    HASTE,
+    HASTE_WITH_SILENCE,
+    NAME,
+    REPO,
+    WEIGHTS,
+    files_below,
+    offer,
+    world,
+)
 from tests.tiny_gguf import tiny_gguf
 
 
@@ -125,7 +135,9 @@ async def test_modelscope_answers_where_the_hub_does_not(tmp_path: Path) -> None
     async with fake_hub() as hub, fake_hub() as scope:
         hub.probe_faults = [Swallow()]
         offer(scope)
-        model = await world(tmp_path, hub, scope).fetch()
+        here = world(tmp_path, hub, scope)
+        here.patience = HASTE_WITH_SILENCE
+        model = await here.fetch()
     assert model.source == "modelscope"
     assert model.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
 
@@ -134,7 +146,11 @@ async def test_the_hub_is_preferred_though_modelscope_is_faster(tmp_path: Path) 
     async with fake_hub() as hub, fake_hub() as scope:
         offer(hub)
         offer(scope)
+        late = asyncio.Event()
+        hub.probe_faults = [Wait(late)]
+        asyncio.get_running_loop().call_later(0.3, late.set)
         model = await world(tmp_path, hub, scope).fetch()
+        assert scope.requests
         assert scope.downloads == []
     assert model.source == "hub"
 
@@ -165,6 +181,19 @@ async def test_the_token_goes_to_the_hub_and_not_to_its_cdn(tmp_path: Path) -> N
     assert "HF_TOKEN" in refusal.message
 
 
+async def test_a_revoked_token_does_not_close_what_is_open_to_all(tmp_path: Path) -> None:
+    async with fake_hub() as hub:
+        offer(hub)
+        hub.revoked_token = "hf_old"
+        here = world(tmp_path, hub)
+        token = Path(here.environ["HOME"]) / ".cache/huggingface/token"
+        token.parent.mkdir(parents=True)
+        token.write_text("hf_old\n")
+        model = await here.fetch()
+        assert hub.requests[0].headers["authorization"] == "Bearer hf_old"
+    assert model.source == "hub"
+
+
 async def test_a_model_that_nobody_has_names_each_source(tmp_path: Path) -> None:
     async with fake_hub() as hub, fake_hub() as scope:
         here = world(tmp_path, hub, scope)
@@ -186,9 +215,11 @@ async def test_an_unknown_name_suggests_the_alias_that_was_meant(tmp_path: Path)
 async def test_a_silent_network_is_given_up_within_the_probing_time(tmp_path: Path) -> None:
     async with fake_hub() as hub, fake_hub() as scope:
         hub.probe_faults, scope.probe_faults = [Swallow()], [Swallow()]
+        here = world(tmp_path, hub, scope)
+        here.patience = HASTE_WITH_SILENCE
         started = time.monotonic()
-        refusal = await world(tmp_path, hub, scope).refusal()
-    assert time.monotonic() - started < 2 * HASTE.probe_seconds
+        refusal = await here.refusal()
+    assert time.monotonic() - started < 4 * HASTE_WITH_SILENCE.probe_seconds
     assert refusal.code == "model_unreachable"
     assert Patience().probe_seconds <= 4
 

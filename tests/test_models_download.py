@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import hashlib
+import random
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from inkstream.errors import ModelError
 from inkstream.models import local
-from tests.fake_hub import Change, Cut, Reply, Stall, Swallow, fake_hub
+from tests.fake_hub import Change, Cut, Fault, Reply, Stall, Swallow, fake_hub
 from tests.models_world import HASTE, NAME, REPO, WEIGHTS, offer, world
 from tests.tiny_gguf import tiny_gguf
 
@@ -84,6 +88,8 @@ async def test_no_half_file_is_ever_taken_for_the_model(tmp_path: Path) -> None:
 
 FETCH = """
 import asyncio, sys
+from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from inkstream.models import Patience, fetch
 
@@ -161,7 +167,9 @@ async def test_a_wrong_checksum_leaves_nothing_behind(tmp_path: Path) -> None:
 async def test_a_whole_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     async with fake_hub() as hub:
         offer(hub, b"GGUF" + bytes(1000))
-        refusal = await world(tmp_path, hub).refusal()
+        here = world(tmp_path, hub)
+        refusal = await here.refusal()
+        assert not here.file.exists()
     assert "format version 0" in refusal.message
 
 
@@ -228,8 +236,9 @@ async def test_a_half_file_of_another_version_is_not_continued(tmp_path: Path) -
         await here.refusal()
         hub.faults = []
         offer(hub, changed)
+        hub.requests.clear()
         model = await here.fetch()
-        assert "range" not in hub.downloads[-1].headers
+        assert [request.headers.get("range") for request in hub.downloads] == [None]
     assert model.path.read_bytes() == changed
 
 
@@ -263,6 +272,35 @@ async def test_a_sign_in_page_is_not_taken_for_the_file(tmp_path: Path) -> None:
         hub.faults = [Reply(200, {"Content-Type": "text/html"}, b"<html>pay first</html>")]
         refusal = await world(tmp_path, hub).refusal()
     assert "web page" in refusal.message
+
+
+def random_faults(chance: random.Random) -> list[Fault]:
+    kinds: list[Callable[[], Fault]] = [
+        lambda: Cut(chance.randrange(len(WEIGHTS))),
+        lambda: Cut(chance.randrange(3)),
+        lambda: Reply(chance.choice([403, 416, 429, 500, 503])),
+        lambda: Reply(200, {"ETag": '"other"'}, WEIGHTS[: chance.randrange(len(WEIGHTS))]),
+    ]
+    return [chance.choice(kinds)() for _ in range(chance.randrange(8))]
+
+
+async def test_whatever_fails_in_whatever_order_the_file_is_right_or_absent(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with fake_hub() as hub, fake_hub() as scope:
+        for there in (hub, scope):
+            offer(there)
+        for turn in range(10):
+            here = world(tmp_path / str(turn), hub, scope)
+            for there in (hub, scope):
+                there.faults = random_faults(chance)
+                there.tells_hash, there.tells_etag = chance.random() < 0.5, chance.random() < 0.5
+                there.honours_range, there.honours_if_range = chance.random() < 0.7, chance.random() < 0.7
+            while not here.file.exists():
+                with suppress(ModelError):
+                    await here.fetch()
+            assert here.file.read_bytes() == WEIGHTS
 
 
 async def test_two_fetches_at_once_download_once(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +21,11 @@ from typing import Any
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from inkstream.api.page import FOLDER
+from tests.fake_hub import Change, Cut, FakeHub, fake_hub
 
 pytestmark = pytest.mark.real
 
@@ -31,6 +35,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync --host-resolver-rules=MAP\\ ink.test\\ 127.0.0.1"
 )
+IN_FLIGHT = 100  # characters that may still come when the one who sent them is dead
 PACED: dict[str, Any] = {"tokens_per_second": 60, "answer_tokens": 180}
 
 # The last answer where nothing has been asked since, and its text.
@@ -46,14 +51,21 @@ Serve = Callable[..., "Server"]
 Open = Callable[..., Page]
 
 
+def free_port() -> int:
+    """A gateway that is started again must come back where it was, so port 0 will not do."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 class Server:
     """``inkstream serve`` with the scripted engine on a port of its own."""
 
     def __init__(self, folder: Path, script: dict[str, Any], settings: dict[str, str]) -> None:
+        assert (FOLDER / "index.html").is_file(), "the page is not built: run `make page`"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("INKSTREAM_")}
-        given = {"ENGINE": "scripted", "SCRIPT": json.dumps(script), "DATA_DIR": str(folder), "PORT": "0"}
-        environ |= {f"INKSTREAM_{name}": value for name, value in (given | settings).items()}
-        self._settings = settings
+        given = {"ENGINE": "scripted", "SCRIPT": json.dumps(script), "DATA_DIR": str(folder)}
+        given |= {"PORT": str(free_port())} | settings
+        environ |= {name if "_ENDPOINT" in name else f"INKSTREAM_{name}": given[name] for name in given}
         self._process = subprocess.Popen(SERVE, env=environ, stdout=subprocess.PIPE, text=True)
         self.url = self._address()
         self._client = httpx.Client(base_url=self.url, trust_env=False)
@@ -73,9 +85,10 @@ class Server:
 
     def _pid_of(self, child: str) -> int:
         parent = self._process.pid
-        for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-            if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
-                return int(pid)
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            for pid in children.read_text().split():
+                if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                    return int(pid)
         raise AssertionError(f"no child named {child!r}")
 
     def answer(self, page: Page) -> dict[str, Any]:
@@ -96,7 +109,7 @@ class Server:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    assert (FOLDER / "index.html").is_file(), "the page is not built: run `make page`"
+    """Start a server that the test has for itself."""
     servers: list[Server] = []
 
     def start(script: dict[str, Any] | None = None, **settings: str) -> Server:
@@ -106,6 +119,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for tests that leave it as it is, chats apart."""
+    server = Server(tmp_path_factory.mktemp("data"), PACED, {})
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +212,20 @@ def expect_as_stored(server: Server, page: Page, state: str = "done") -> None:
 
 
 @contextmanager
+def hub_with(repo: str, name: str, weights: bytes) -> Iterator[FakeHub]:
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_hub()) as hub:
+        hub.add(repo, name, weights)
+        yield hub
+
+
+@contextmanager
 def offline(page: Page) -> Iterator[None]:
     page.context.set_offline(True)
     yield
     page.context.set_offline(False)
 
 
-def test_an_answer_streams_and_ends_as_the_server_has_it(serve: Serve, open_page: Open) -> None:
-    server = serve()
+def test_an_answer_streams_and_ends_as_the_server_has_it(server: Server, open_page: Open) -> None:
     page = open_page(server.url)
     ask(page)
     first = until_longer(page)
@@ -210,8 +237,7 @@ def test_an_answer_streams_and_ends_as_the_server_has_it(serve: Serve, open_page
     expect_as_stored(server, page)
 
 
-def test_stop_ends_the_answer_and_continue_goes_on_with_it(serve: Serve, open_page: Open) -> None:
-    server = serve()
+def test_stop_ends_the_answer_and_continue_goes_on_with_it(server: Server, open_page: Open) -> None:
     page = open_page(server.url)
     ask(page)
     until_longer(page)
@@ -228,8 +254,7 @@ def test_stop_ends_the_answer_and_continue_goes_on_with_it(serve: Serve, open_pa
     assert server.count_messages(page) == 2
 
 
-def test_a_reload_in_mid_answer_goes_on(serve: Serve, open_page: Open) -> None:
-    server = serve()
+def test_a_reload_in_mid_answer_goes_on(server: Server, open_page: Open) -> None:
     page = open_page(server.url)
     ask(page)
     for _ in range(3):
@@ -240,8 +265,7 @@ def test_a_reload_in_mid_answer_goes_on(serve: Serve, open_page: Open) -> None:
     expect_as_stored(server, page)
 
 
-def test_two_tabs_read_one_answer(serve: Serve, open_page: Open) -> None:
-    server = serve()
+def test_two_tabs_read_one_answer(server: Server, open_page: Open) -> None:
     first = open_page(server.url)
     ask(first)
     until_longer(first)
@@ -264,9 +288,9 @@ def test_an_answer_outlives_the_gateway(serve: Serve, open_page: Open) -> None:
     ask(page)
     length = until_longer(page)
     server.kill("gateway")
-    length = until_longer(page, length)
+    length = until_longer(page, length + IN_FLIGHT)
     server.kill("gateway")
-    until_longer(page, length)
+    until_longer(page, length + IN_FLIGHT)
     until_ended(page)
     expect_as_stored(server, page)
 
@@ -277,9 +301,9 @@ def test_an_answer_outlives_the_engine(serve: Serve, open_page: Open) -> None:
     ask(page)
     length = until_longer(page)
     server.kill("engine")
-    length = until_longer(page, length)
+    length = until_longer(page, length + IN_FLIGHT)
     server.kill("engine")
-    until_longer(page, length)
+    until_longer(page, length + IN_FLIGHT)
     until_ended(page)
     expect_as_stored(server, page)
 
@@ -297,9 +321,8 @@ def test_an_answer_goes_on_while_the_network_is_away(serve: Serve, open_page: Op
 
 
 def test_a_question_asked_without_a_network_is_sent_once_when_it_is_back(
-    serve: Serve, open_page: Open
+    server: Server, open_page: Open
 ) -> None:
-    server = serve()
     page = open_page(server.url)
     ask(page)
     until_ended(page)
@@ -327,8 +350,7 @@ def test_markup_is_text(serve: Serve, open_page: Open) -> None:
     assert page.title() != "owned"
 
 
-def test_enter_that_confirms_a_composition_does_not_send(serve: Serve, open_page: Open) -> None:
-    server = serve()
+def test_enter_that_confirms_a_composition_does_not_send(server: Server, open_page: Open) -> None:
     page = open_page(server.url)
     question = page.get_by_test_id("question")
     question.focus()
@@ -396,6 +418,33 @@ def test_a_question_waits_for_the_model(serve: Serve, open_page: Open) -> None:
     expect_as_stored(server, page)
 
 
+def test_a_question_waits_for_the_download(serve: Serve, open_page: Open, qwen2: Path) -> None:
+    weights, gate = qwen2.read_bytes(), threading.Event()
+
+    def hold() -> None:
+        gate.wait()
+
+    with hub_with("Owner/Tiny-GGUF", "tiny-q8_0.gguf", weights) as hub:
+        hub.faults = [Cut(len(weights) // 2), Change(hold)]
+        endpoints = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": "http://127.0.0.1:9"}
+        server = serve(ENGINE="llama", MODEL="Owner/Tiny-GGUF", CONTEXT="512", **endpoints)
+        try:
+            page = open_page(server.url)
+            ask(page)
+            expect(page.get_by_test_id("state")).to_have_attribute("data-phase", "downloading")
+            share = "() => document.querySelector('progress')?.value"
+            assert (
+                0.4 < until(page, f"() => {{ const share = ({share})(); return share > 0.4 && share }}") < 1
+            )
+            page.reload()
+            expect(page.get_by_test_id("state")).to_have_attribute("data-phase", "downloading")
+        finally:
+            gate.set()
+        until_longer(page, 10)
+        page.get_by_test_id("stop").click()
+        expect_as_stored(server, page, "stopped")
+
+
 def test_a_question_waits_in_line_and_says_where(serve: Serve, open_page: Open) -> None:
     server = serve({"slots": 1, "tokens_per_second": 30, "answer_tokens": 4000})
     first, second = open_page(server.url), open_page(server.url)
@@ -426,8 +475,7 @@ def test_a_failure_says_what_happened_and_offers_a_way_on(serve: Serve, open_pag
     expect_as_stored(server, page)
 
 
-def test_a_draft_outlives_a_reload(serve: Serve, open_page: Open) -> None:
-    server = serve()
+def test_a_draft_outlives_a_reload(server: Server, open_page: Open) -> None:
     page = open_page(server.url)
     page.get_by_test_id("question").fill("half a thought")
     page.reload()

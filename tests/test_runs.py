@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,14 +150,18 @@ class World:
 
 @asynccontextmanager
 async def world(
-    folder: Path, engine: Mortal | None = None, script: Script | None = None, **settings: object
+    folder: Path,
+    engine: Mortal | None = None,
+    script: Script | None = None,
+    on_progress: Callable[[], None] = lambda: None,
+    **settings: object,
 ) -> AsyncIterator[World]:
     engine = engine or Mortal(script)
     log = await SqliteLog.open(folder)
     history = await History.open(folder)
     try:
         chosen = Settings(data_dir=folder, **settings)  # type: ignore[arg-type]  # test's words
-        async with Runs.open(log, history, engine, chosen) as runs:
+        async with Runs.open(log, history, engine, chosen, on_progress) as runs:
             yield World(log, history, runs, engine)
     finally:
         await history.aclose()
@@ -388,6 +392,20 @@ async def test_a_dying_engine_delays_nobody_else_for_good(tmp_path: Path) -> Non
         assert {await w.text(run) for run in runs} == {expected}
 
 
+async def test_every_engine_that_writes_is_of_use_even_if_the_one_before_died_idle(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with world(tmp_path, on_progress=lambda: told.append("of use")) as w:
+        for life in range(1, 4):
+            await w.events(await w.ask())
+            await w.events(await w.ask())
+            assert len(told) == life
+            async with w.runs.live("local") as (_, news):
+                w.engine.die()
+                while not isinstance(await news.get(), Status):
+                    pass
+            w.engine.return_as()
+
+
 async def test_an_engine_that_cannot_continue_keeps_the_text_and_says_so(tmp_path: Path) -> None:
     async with world(tmp_path, script=replace(SLOW, continues="no")) as w:
         run = await w.ask()
@@ -420,6 +438,21 @@ async def test_a_prompt_that_kills_ends_alone_and_the_others_finish(tmp_path: Pa
                 assert events[-1].payload["code"] == "engine_crashed"
             else:
                 assert text_of(fold(events)) == expected
+
+
+async def test_suspects_are_let_in_one_by_one_and_go_on_together_once_they_write(tmp_path: Path) -> None:
+    engine = Mortal()
+    engine.set(Status(Phase.LOADING))
+    async with world(tmp_path, engine) as w:
+        runs = [await w.ask() for _ in range(4)]
+    log = await SqliteLog.open(tmp_path)
+    for run in await log.open_runs():
+        claim = await log.claim(run.id, run.epoch, after_death=True)
+        await log.claim(run.id, claim.epoch, after_death=True)
+    await log.aclose()
+    async with world(tmp_path, script=Script(tokens_per_second=50, answer_tokens=100)) as w:
+        assert len({await w.text(run) for run in runs}) == 1
+        assert w.engine.most_at_once == len(runs)
 
 
 async def test_a_given_up_engine_ends_what_waits_and_refuses_what_comes(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -22,9 +21,12 @@ from hypothesis import strategies as st
 
 from inkstream import config
 from inkstream.config import Settings
+from inkstream.probe import free_port
 from inkstream.serving import engine_key
 from tests.fake_hub import fake_hub
 from tests.tiny_gguf import tiny_gguf
+
+pytestmark = pytest.mark.real
 
 REPO, FILE = "Ink/Tiny-GGUF", "tiny-q4_k_m.gguf"
 
@@ -76,6 +78,22 @@ async def test_serve_says_where_it_is_answers_and_stops_when_told(tmp_path: Path
         await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the child in /proc")
+async def test_a_killed_gateway_comes_back_at_the_same_address(tmp_path: Path) -> None:
+    async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as process:
+        url = await address_of(process)
+        killed = child_of(process, "gateway")
+        os.kill(killed, signal.SIGKILL)
+        await until_ready(url)
+        assert child_of(process, "gateway") != killed
+
+
+def child_of(process: Process, command: str) -> int:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (found,) = [pid for pid in children if command in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    return int(found)
+
+
 async def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as process:
         await address_of(process)
@@ -86,7 +104,7 @@ async def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> 
 
 
 async def test_serve_joins_an_engine_that_runs_alone(tmp_path: Path) -> None:
-    url = f"tcp://127.0.0.1:{free_port()}"
+    url = f"tcp://127.0.0.1:{free_port('127.0.0.1')}"
     joined = ("--engine", "scripted", "--engine-url", url)
     async with inkstream(tmp_path, "engine", *joined) as engine:
         for _ in range(2):
@@ -97,16 +115,17 @@ async def test_serve_joins_an_engine_that_runs_alone(tmp_path: Path) -> None:
         assert await engine.wait() == 0
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def until_ready(url: str) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
-        while (await client.get(f"{url}/readyz")).status_code != 200:  # noqa: ASYNC110  # it can only be asked
+        while not await is_ready(client, url):  # noqa: ASYNC110  # it can only be asked
             await asyncio.sleep(0.05)
+
+
+async def is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(f"{url}/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 async def test_pull_fetches_and_every_other_command_finds_it(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 // Prints what a first visit downloads and fails beyond the budget.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { brotliCompressSync } from 'node:zlib'
 
 const BUDGET_KIB = 90
-const folder = new URL('../src/inkstream/page/', import.meta.url).pathname
+const folder = fileURLToPath(new URL('../src/inkstream/page/', import.meta.url))
 const names = readdirSync(folder, { recursive: true }).filter((name) =>
   /\.(js|css|html)$/.test(name),
 )

@@ -1,7 +1,8 @@
 """Who may use the engine now: first come, first served, as many as it batches.
 
-A run under which engines have died is let in alone, so that the next death names the guilty one. It waits
-its turn like everybody else; behind it nobody is let in until it is through.
+Of runs under which engines have died, the suspects, one at a time is let in, and only when all others inside
+have written something: so the next death names the guilty one. A suspect waits its turn like everybody
+else; behind it nobody is let in until it has written something, or is through.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ LONGEST_RETRY_SECONDS = 120
 @dataclass(eq=False, slots=True)
 class Ticket:
     on_place: Callable[[int], None]
-    is_alone: bool
+    is_suspect: bool
+    has_written: bool = False
     place: int = 0
     granted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -69,16 +71,24 @@ class Admission:
         self._let_in()
 
     @asynccontextmanager
-    async def turn(self, on_place: Callable[[int], None], *, is_alone: bool = False) -> AsyncIterator[None]:
+    async def turn(
+        self, on_place: Callable[[int], None], *, is_suspect: bool = False
+    ) -> AsyncIterator[Ticket]:
         """Wait for a slot and hold it. ``on_place`` hears every change of place: 1 is next, 0 is in."""
-        ticket = Ticket(on_place, is_alone)
+        ticket = Ticket(on_place, is_suspect)
         self._waiting.append(ticket)
         self._let_in()
         try:
             await ticket.granted.wait()
-            yield
+            yield ticket
         finally:
             self._leave(ticket)
+
+    def has_written(self, ticket: Ticket) -> None:
+        """Its prompt is harmless. Told once or more often."""
+        if not ticket.has_written:
+            ticket.has_written = True
+            self._let_in()
 
     def _leave(self, ticket: Ticket) -> None:
         if ticket in self._inside:
@@ -98,8 +108,9 @@ class Admission:
             self._tell(ticket, place)
 
     def _has_room_for(self, ticket: Ticket) -> bool:
-        if ticket.is_alone or any(other.is_alone for other in self._inside):
-            return not self._inside and self._slots > 0
+        undecided = [other for other in self._inside if not other.has_written]
+        if undecided and (ticket.is_suspect or any(other.is_suspect for other in undecided)):
+            return False
         return len(self._inside) < self._slots
 
     @staticmethod

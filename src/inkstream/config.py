@@ -71,8 +71,8 @@ class Settings:
     slots: int = _setting(4, "answers generated at the same time", "同时生成的回答数", at_least=1)
     threads: int = _setting(
         0,
-        "CPU threads of the engine, 0 for the number of cores",
-        "引擎使用的 CPU 线程数，0 表示核心数",
+        "CPU threads of the engine, 0 for all cores but one",
+        "引擎使用的 CPU 线程数,0 表示留出一个核心，其余全用",
         at_least=0,
     )
     gpu_layers: int = _setting(

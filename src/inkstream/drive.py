@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, fields, replace
 from secrets import randbits
 
-from inkstream.admission import Admission
+from inkstream.admission import Admission, Ticket
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by, encode_pin, encode_seam
 from inkstream.channels import ChannelSplitter, Piece
 from inkstream.engines import (
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 READ_EVENTS = 4096
 UNWRITABLE_RETRY_SECONDS = 1.0
 ENGINE_RETRY_SECONDS = 0.05
-ALONE_AFTER_DEATHS = 2
+SUSPECT_AFTER_DEATHS = 2
 GUILTY_AFTER_DEATHS = 3
 SEED_BITS = 31  # what every engine takes as a seed
 
@@ -52,7 +52,7 @@ def failed(code: str, message: str, *, retryable: bool = False) -> Draft:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all drives of a process share. ``on_progress`` hears that a dead engine's work went on."""
+    """What all drives of a process share. ``on_progress`` hears that the engine has been of use."""
 
     log: Log
     engine: Engine
@@ -74,6 +74,7 @@ class Drive:
         self._deaths = run.deaths
         self._ending: Draft | None = None
         self._attempt_task: asyncio.Task[list[Draft]] | None = None
+        self._ticket: Ticket
         self._was_asked = False
         self._started_at: float | None = None
         self._first_token_at: float | None = None
@@ -145,8 +146,8 @@ class Drive:
     async def _attempt(self) -> list[Draft]:
         """One engine, asked once. Returns the last events of the run. Raises EngineLost, EngineFailed."""
         self._was_asked = False
-        is_alone = self._deaths >= ALONE_AFTER_DEATHS
-        async with self._around.admission.turn(self._tell_place, is_alone=is_alone):
+        is_suspect = self._deaths >= SUSPECT_AFTER_DEATHS
+        async with self._around.admission.turn(self._tell_place, is_suspect=is_suspect) as self._ticket:
             capabilities = self._around.engine.describe()
             self._was_asked = True
             events = await self._events()
@@ -179,7 +180,7 @@ class Drive:
                         case Progress():
                             self.note("prefill", {"share": item.share})
                         case Finish():
-                            return [*_drafts(splitter.flush(), unseen), _done(item, self._timings(item))]
+                            return [*_last_drafts(splitter, unseen, item), _done(item, self._timings(item))]
         finally:
             self._started_at = None
         raise EngineLost("the engine ended an answer without finishing it")
@@ -192,9 +193,9 @@ class Drive:
         if self._first_token_at is None:
             self._first_token_at = time.time()
         await self._append(*_drafts(pieces, chunk))
-        if self._deaths:
-            self._deaths = 0
-            self._around.on_progress()
+        self._deaths = 0
+        self._around.admission.has_written(self._ticket)
+        self._around.on_progress()
         return Chunk("", 0, ())
 
     async def _outlive(self, death: EngineLost) -> None:
@@ -329,6 +330,13 @@ def _drafts(pieces: list[Piece], chunk: Chunk) -> list[Draft]:
             Draft(Kind.TEXT, encode(public), encode_seam(piece.raw, chunk if is_last else none_of_it))
         )
     return drafts
+
+
+def _last_drafts(splitter: ChannelSplitter, unseen: Chunk, finish: Finish) -> list[Draft]:
+    """The events of what came with the end, and of what was held back until it."""
+    if finish.last is None:
+        return _drafts(splitter.flush(), unseen)
+    return _drafts(splitter.feed(finish.last.text) + splitter.flush(), joined(unseen, finish.last))
 
 
 def _done(finish: Finish, timings: dict[str, float]) -> Draft:

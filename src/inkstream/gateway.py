@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import uvicorn
@@ -13,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from inkstream.api import create_app, open_services
 from inkstream.api.sse import ABORT, OpenStreams
 from inkstream.config import Settings
-from inkstream.engines import Phase, Status
+from inkstream.engines import Engine, Phase, Status
 from inkstream.engines.link import LinkEngine
 from inkstream.engines.llama import LlamaEngine
 from inkstream.errors import ConfigError
@@ -66,7 +67,7 @@ class Gateway:
         with contextlib.closing(listen(self._settings)) as sock:
             port = sock.getsockname()[1]
             async with (
-                self._engine,
+                _connected(self._engine),
                 open_services(self._settings, self._engine, streams, self._progress) as services,
             ):
                 self._server = Server(self._config(create_app(services)), streams, lambda: self._ready(port))
@@ -117,6 +118,11 @@ def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:
         return LinkEngine(url, settings.engine_key)
     except ValueError as error:
         raise ConfigError(f"{error}, nor http://ADDRESS:PORT of a llama-server.") from error
+
+
+def _connected(engine: LinkEngine | LlamaEngine) -> AbstractAsyncContextManager[Engine]:
+    """The engine connects while the block runs; nobody waits for it to answer."""
+    return engine if isinstance(engine, LinkEngine) else engine.loading()
 
 
 def listen(settings: Settings) -> socket.socket:

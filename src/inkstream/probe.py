@@ -74,6 +74,13 @@ def bind_problem(host: str, port: int) -> OSError | None:
     return None
 
 
+def free_port(host: str) -> int:
+    """A port on which nobody listens now. Raises OSError if the host is not an address of this machine."""
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def size(count: float) -> str:
     """Bytes as people say them: 1.5 GB."""
     for unit in ("B", "kB", "MB"):

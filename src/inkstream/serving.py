@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Any
 
 from inkstream.config import Settings, as_environ
 from inkstream.errors import ConfigError, InkstreamError
+from inkstream.probe import free_port
 from inkstream.supervisor import Child, Supervisor, control_channel, lifeline
 
 STANDALONE_ENGINE_URL = "tcp://127.0.0.1:8001"
@@ -33,7 +33,9 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
     joins = bool(settings.engine_url)
     settings = replace(
         settings,
-        engine_url=settings.engine_url or f"tcp://127.0.0.1:{_free_port()}",
+        # Any free port will do, but a process that is started again must be found where it was.
+        port=settings.port or free_port(settings.host),
+        engine_url=settings.engine_url or f"tcp://127.0.0.1:{free_port('127.0.0.1')}",
         engine_key=engine_key(settings),
     )
     supervisor = Supervisor(
@@ -142,12 +144,6 @@ def log_to_console(settings: Settings) -> None:
 def _child(command: str, settings: Settings) -> Child:
     argv = [sys.executable, "-m", "inkstream", command, "--child"]
     return Child(command, argv, {**os.environ, **as_environ(settings)})
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

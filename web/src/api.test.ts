@@ -88,7 +88,8 @@ test('nobody waits for a server once the reader has gone elsewhere', async () =>
   const asked = patiently(() => new Api(world, '/api/').chats(), world, left.signal)
   await world.settle()
   left.abort()
-  await expect(asked).rejects.toThrow('Failed to fetch')
+  await expect(asked).rejects.toThrow('abort')
+  expect(world.requests).toHaveLength(1)
   expect(world.isIdle).toBe(true)
 })
 

@@ -132,13 +132,13 @@ export async function patiently<T>(
 ): Promise<T> {
   const backOff = new BackOff(world)
   for (;;) {
+    signal.throwIfAborted()
     try {
       return await ask()
     } catch (error) {
-      if (!(error instanceof ApiError) || error.type !== 'offline' || signal.aborted) throw error
+      if (!(error instanceof ApiError) || error.type !== 'offline') throw error
       onWait(error)
       await pause(backOff.next(error.retryAfterMs), world, signal)
-      if (signal.aborted) throw error
     }
   }
 }

@@ -3,8 +3,9 @@
  * on its way. Everything true is on the server; this only reads it and asks.
  */
 import { ApiError, newKey, patiently, type Api, type Ask } from './api.ts'
-import { newestPath } from './path.ts'
-import { kept, keptInTab } from './storage.ts'
+import { keepOutgoing, keptOutgoing, type Outgoing } from './outgoing.ts'
+import { newestPath, questionOf, told, upTo } from './path.ts'
+import { kept } from './storage.ts'
 import { StreamError } from './stream/errors.ts'
 import { pause } from './stream/backoff.ts'
 import { blank, fold, type Answer } from './stream/fold.ts'
@@ -29,14 +30,6 @@ export interface Live {
   readonly isStopping: boolean
 }
 
-/** An ask that the server has not taken yet. It outlives a reload, and its key makes it safe to repeat. */
-export interface Outgoing {
-  readonly key: string
-  readonly chat: string | null
-  readonly ask: Ask
-}
-
-const OUTGOING = 'outgoing'
 const EARLIER_CHATS = 8
 const UNREAD_PAUSE_MS = 1_000
 
@@ -60,6 +53,8 @@ export class Conversation {
   readonly #world: World
   /** Ends whatever the conversation shown before was waiting for. */
   #shown = new AbortController()
+  /** Ends the attempts to send what is taken back. */
+  #sending = new AbortController()
   #watching = new AbortController()
 
   constructor(api: Api, world: World) {
@@ -82,7 +77,7 @@ export class Conversation {
     this.sendProblem = null
     this.loadProblem = null
     this.isLoading = false
-    this.draft = kept.get(draftName(chat)) ?? ''
+    this.draft = kept.get(`draft.${chat ?? 'new'}`) ?? ''
     const { signal } = this.#shown
     await (chat === null ? this.#listEarlier() : this.#load(chat))
     if (!signal.aborted) await this.#sendWhatWaits()
@@ -90,7 +85,7 @@ export class Conversation {
 
   keepDraft(text: string): void {
     this.draft = text
-    kept.set(draftName(this.chat), text)
+    kept.set(`draft.${this.chat ?? 'new'}`, text)
   }
 
   async ask(content: string): Promise<void> {
@@ -116,6 +111,7 @@ export class Conversation {
   /** Give the question back to the writer. */
   withdraw(): void {
     const ask = this.outgoing?.ask
+    this.#sending.abort()
     this.#setOutgoing(null)
     if (ask && 'content' in ask) this.keepDraft(ask.content)
   }
@@ -123,13 +119,15 @@ export class Conversation {
   async stop(): Promise<void> {
     const { live } = this
     if (live === null) return
+    const { signal } = this.#shown
     this.live = { ...live, isStopping: true }
     try {
-      await patiently(() => this.#api.stop(live.run), this.#world, this.#shown.signal)
+      await patiently(() => this.#api.stop(live.run), this.#world, signal)
     } catch (error) {
-      // What the run does now, the stream tells; a refused stop is offered again.
-      if (this.live?.run === live.run) this.live = { ...this.live, isStopping: false }
+      if (signal.aborted) return
       if (!(error instanceof ApiError)) throw error
+      // What the run does now, the stream tells; a stop that was refused is offered again.
+      if (this.live?.run === live.run) this.live = { ...this.live, isStopping: false }
     }
   }
 
@@ -204,7 +202,7 @@ export class Conversation {
   }
 
   async #sendWhatWaits(): Promise<void> {
-    const waiting = readOutgoing()
+    const waiting = keptOutgoing()
     if (waiting !== null && waiting.chat === this.chat) await this.#send(waiting)
   }
 
@@ -213,37 +211,33 @@ export class Conversation {
   }
 
   async #send(outgoing: Outgoing): Promise<void> {
-    const { signal } = this.#shown
     this.#setOutgoing(outgoing)
-    const wait = (error: ApiError): void => {
-      if (!signal.aborted && this.outgoing?.key === outgoing.key) this.sendProblem = error
-    }
+    this.#sending = new AbortController()
+    const signal = AbortSignal.any([this.#shown.signal, this.#sending.signal])
     try {
-      const chat = outgoing.chat ?? (await this.#createChat(outgoing, signal, wait))
-      const { message } = await patiently(
-        () => this.#api.ask(chat, outgoing.ask, outgoing.key),
-        this.#world,
-        signal,
-        wait,
-      )
-      if (!signal.aborted && this.outgoing?.key === outgoing.key) this.#taken(outgoing.ask, message)
+      const chat = outgoing.chat ?? (await this.#createChat(outgoing, signal))
+      const ask = (): ReturnType<Api['ask']> => this.#api.ask(chat, outgoing.ask, outgoing.key)
+      const { message } = await this.#untilTaken(ask, signal)
+      if (!signal.aborted) this.#taken(outgoing.ask, message)
     } catch (error) {
-      if (signal.aborted || this.outgoing?.key !== outgoing.key) return
-      this.sendProblem = this.#refuse(error)
+      if (!signal.aborted) this.sendProblem = this.#refuse(error)
     }
   }
 
-  async #createChat(
-    outgoing: Outgoing,
-    signal: AbortSignal,
-    wait: (error: ApiError) => void,
-  ): Promise<string> {
-    const chat = await patiently(() => this.#api.createChat(), this.#world, signal, wait)
-    if (!signal.aborted && this.outgoing?.key === outgoing.key) {
+  async #createChat(outgoing: Outgoing, signal: AbortSignal): Promise<string> {
+    const chat = await this.#untilTaken(() => this.#api.createChat(), signal)
+    if (!signal.aborted) {
       this.chat = chat.id
       this.#setOutgoing({ ...outgoing, chat: chat.id })
     }
     return chat.id
+  }
+
+  /** Ask until the server is there, and say meanwhile why nothing happens. */
+  #untilTaken<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    return patiently(ask, this.#world, signal, (error) => {
+      if (!signal.aborted) this.sendProblem = error
+    })
   }
 
   /** The server has the ask: show what it made of it and read the answer. */
@@ -268,11 +262,11 @@ export class Conversation {
     const broken = await this.#followToEnd({ url, after, world: this.#world, signal })
     if (signal.aborted) return
     const isWhole = isTerminal(this.live.answer.state)
-    this.live = null
-    if (isWhole) return
     // Only a server that contradicts itself brings us here twice: not faster than this.
-    await pause(UNREAD_PAUSE_MS, this.#world, signal)
-    if (!signal.aborted) await this.#load(message.chat, broken?.type === 'reset' ? null : run)
+    if (!isWhole) await pause(UNREAD_PAUSE_MS, this.#world, signal)
+    if (signal.aborted) return
+    this.live = null
+    if (!isWhole) await this.#load(message.chat, broken?.type === 'reset' ? null : run)
   }
 
   /** Returns why the run cannot be read to its end, if it cannot. */
@@ -294,14 +288,14 @@ export class Conversation {
   #tell(live: Live, answer: Answer): void {
     this.live = { ...live, answer }
     this.messages = this.messages.map((message) =>
-      message.id === live.message ? merged(message, answer) : message,
+      message.id === live.message ? told(message, answer) : message,
     )
   }
 
   #setOutgoing(outgoing: Outgoing | null): void {
     this.outgoing = outgoing
     this.sendProblem = null
-    keptInTab.set(OUTGOING, outgoing === null ? '' : JSON.stringify(outgoing))
+    keepOutgoing(outgoing)
   }
 
   #refuse(error: unknown): ApiError {
@@ -311,51 +305,5 @@ export class Conversation {
     if (error instanceof ApiError) return error
     if (error instanceof StreamError) return new ApiError('refused', error.type, error.message)
     throw error
-  }
-}
-
-export function addressOf(chat: string | null): string {
-  return chat === null ? '#/' : `#/c/${chat}`
-}
-
-/** The chat that an address such as `#/c/ID` names, or null. */
-export function chatOf(hash: string): string | null {
-  return /^#\/c\/([\w-]+)$/.exec(hash)?.[1] ?? null
-}
-
-function draftName(chat: string | null): string {
-  return `draft.${chat ?? 'new'}`
-}
-
-function readOutgoing(): Outgoing | null {
-  const text = keptInTab.get(OUTGOING)
-  return text === null ? null : (JSON.parse(text) as Outgoing)
-}
-
-/** The message as its run tells it. */
-function merged(message: Message, answer: Answer): Message {
-  const { parts, lastId, state, finish, error, usage, timings } = answer
-  return { ...message, parts, last_id: lastId, state, finish, error, usage, timings }
-}
-
-function upTo(messages: readonly Message[], id: string | null): readonly Message[] {
-  return messages.slice(0, messages.findIndex((message) => message.id === id) + 1)
-}
-
-function questionOf(content: string, answer: Message): Message {
-  return {
-    id: answer.parent ?? `question of ${answer.id}`,
-    chat: answer.chat,
-    parent: null,
-    role: 'user',
-    parts: [{ type: 'text', text: content }],
-    created_at: answer.created_at,
-    run: null,
-    last_id: null,
-    state: 'done',
-    finish: null,
-    error: null,
-    usage: null,
-    timings: null,
   }
 }

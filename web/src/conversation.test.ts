@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { addressOf, chatOf } from './address.ts'
 import { Api } from './api.ts'
-import { addressOf, chatOf, Conversation } from './conversation.svelte.ts'
+import { Conversation } from './conversation.svelte.ts'
 import type { Message } from './stream/wire.ts'
 import { bytes, FakeWorld, streamOf } from './stream/world.fake.ts'
 
@@ -204,6 +205,24 @@ test('a refused question can be sent again or taken back', async () => {
   conversation.withdraw()
   expect(conversation.draft).toBe('Why?')
   expect(conversation.isBusy).toBe(false)
+})
+
+test('a question taken back is not sent when the server is there again', async () => {
+  const routes: Record<string, Reply> = { 'GET chats/c': chatWith() }
+  const { world, asked } = server(routes)
+  const conversation = conversationIn(world)
+  await world.until(conversation.open('c'))
+  void conversation.ask('Why?')
+  await world.settle()
+  expect(conversation.sendProblem?.type).toBe('offline')
+  conversation.withdraw()
+  expect(conversation.draft).toBe('Why?')
+  routes['POST chats/c/messages'] = () => Response.json({ message: running, run: { id: 'r' } })
+  const before = asked.length
+  world.wake('online')
+  await world.advance(60_000)
+  expect(asked).toHaveLength(before)
+  expect(conversation.messages).toEqual([])
 })
 
 test('continuing keeps the text and reads the new run', async () => {

@@ -1,4 +1,5 @@
-/** The branch of a chat that is shown. */
+/** The branch of a chat that is shown, and what becomes of it while an answer is written. */
+import type { Answer } from './stream/fold.ts'
 import type { Message } from './stream/wire.ts'
 
 /** From the root to the newest message that nothing follows. Parents come before their children. */
@@ -19,4 +20,34 @@ export function newestPath(messages: readonly Message[]): readonly Message[] {
     path.unshift(at)
   }
   return path
+}
+
+/** The message as its run tells it. */
+export function told(message: Message, answer: Answer): Message {
+  const { parts, lastId, state, finish, error, usage, timings } = answer
+  return { ...message, parts, last_id: lastId, state, finish, error, usage, timings }
+}
+
+/** The part of a path that ends with the message `id`. */
+export function upTo(messages: readonly Message[], id: string | null): readonly Message[] {
+  return messages.slice(0, messages.findIndex((message) => message.id === id) + 1)
+}
+
+/** The question that was asked with an answer, before the server is asked for it. */
+export function questionOf(content: string, answer: Message): Message {
+  return {
+    id: answer.parent ?? `question of ${answer.id}`,
+    chat: answer.chat,
+    parent: null,
+    role: 'user',
+    parts: [{ type: 'text', text: content }],
+    created_at: answer.created_at,
+    run: null,
+    last_id: null,
+    state: 'done',
+    finish: null,
+    error: null,
+    usage: null,
+    timings: null,
+  }
 }

@@ -142,13 +142,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The generation ended by itself. Tokens include what had been emitted before a seam."""
+    """The generation ended by itself. Tokens include what had been emitted before a seam.
+
+    ``last`` is text that came together with the end, and is to be kept together with it.
+    """
 
     reason: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     timings: dict[str, float] = field(default_factory=dict)
+    last: Chunk | None = None
 
 
 class Engine(Protocol):

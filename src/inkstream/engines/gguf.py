@@ -70,7 +70,7 @@ def read_header(path: Path) -> Header:
             return Header(_Reader(data).metadata(), len(data))
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    except (struct.error, ValueError, RecursionError) as error:
+    except (struct.error, ValueError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is no usable GGUF file: {error}.", code="model_corrupt") from error
 
 
@@ -102,11 +102,19 @@ class _Reader:
         if kind in SCALARS:
             self._take(count * struct.calcsize(SCALARS[kind]))
             return
+        if kind == STRING:
+            self._skip_strings(count)
+            return
         for _ in range(count):
-            if kind == STRING:
-                self._take(self._number("<Q"))
-            else:
-                self._value(kind)
+            self._value(kind)
+
+    def _skip_strings(self, count: int) -> None:
+        # A vocabulary and its merges are 300,000 strings: one plain loop takes a third of the time.
+        data, at, length_at = self._data, self._at, struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            at += 8 + length_at(data, at)[0]
+        self._at = at
+        self._take(0)
 
     def _string(self) -> str:
         return self._take(self._number("<Q")).decode("utf-8", "replace")

@@ -17,16 +17,13 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import fields
 from typing import Any, Self
-from urllib.parse import urlsplit
 
-import httpx
 import orjson
 
-from inkstream.config import LOOPBACK
 from inkstream.engines import (
     Capabilities,
     Chunk,
@@ -41,16 +38,14 @@ from inkstream.engines import (
     Status,
 )
 from inkstream.engines.gguf import read_header
+from inkstream.engines.llama_client import LlamaClient, failure
 from inkstream.engines.llama_server import Launch, LlamaServer, read_through
 from inkstream.engines.stops import StopMatcher
-from inkstream.errors import EngineError, EngineFailed, EngineLost, InkstreamError
+from inkstream.errors import EngineFailed, EngineLost, InkstreamError
 
 __all__ = ["Launch", "LlamaEngine"]
 
 POLL_SECONDS = 0.25
-TIMEOUT = httpx.Timeout(300.0, connect=5.0)
-"""Reading may take long: a slow machine reads a block of a prompt for minutes before it says anything."""
-
 SEEDS = 2**32 - 1
 """The number of seeds; the next one asks llama.cpp for a random seed."""
 
@@ -58,8 +53,6 @@ PLACEHOLDER = "inkstreamContent{}Here"
 PLACEHOLDERS = re.compile(r"inkstreamContent(\d+)Here")
 BORDER = -1
 """Stands between texts that are tokenised in one call: the server hands ids in its input through."""
-
-DATA = b"data: "
 
 PARAMETERS = {
     "temperature": "temperature",
@@ -78,7 +71,7 @@ class LlamaEngine:
     def __init__(self, launch: Launch | None, url: str, key: str, model: str, defaults: Sampling) -> None:
         self._launch, self._model, self._defaults = launch, model, defaults
         self._server: LlamaServer | None = None
-        self._client = _client(url, key) if url else None
+        self._client = LlamaClient(url, key, self._lost) if url else None
         self._weights = ""
         self._capabilities: Capabilities | None = None
         self._slots = asyncio.Semaphore(1)
@@ -163,7 +156,7 @@ class LlamaEngine:
     async def render(self, messages: Sequence[Message]) -> Prompt:
         context = self.describe().context_length
         marked = [{"role": m.role, "content": PLACEHOLDER.format(i)} for i, m in enumerate(messages)]
-        reply = await self._call("/apply-template", {"messages": marked})
+        reply = await self._server_at().post("/apply-template", {"messages": marked})
         # Odd places hold the number of the message whose content goes there.
         pieces = PLACEHOLDERS.split(reply["prompt"])
         contents = [messages[int(number)].content for number in pieces[1::2]]
@@ -176,23 +169,24 @@ class LlamaEngine:
 
     async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
         ids, limit = await self._primed(request, emitted)
-        async with self._slots:
-            answer = _Answer(request, emitted)
-            if limit > 0:
-                async with aclosing(self._batches(_payload(request, emitted, ids, limit))) as batches:
-                    async for events in batches:
-                        for item in answer.read(events):
-                            yield item
-                        if answer.is_over:
-                            break
-                if not answer.is_over:
-                    raise EngineLost("llama.cpp broke off in the middle of an answer.")
+        answer = _Answer(request, emitted)
+        if limit > 0:
+            body = _completion(request, emitted, ids, limit)
+            async with self._slots, aclosing(self._server_at().stream("/completion", body)) as batches:
+                answer.start()
+                async for events in batches:
+                    for item in answer.read(events):
+                        yield item
+                    if answer.is_over:
+                        break
+            if not answer.is_over:
+                raise EngineLost("llama.cpp broke off in the middle of an answer.")
         for rest in answer.end():
             yield rest
 
     async def busy_slots(self) -> int:
         """How many slots are generating, by the server's own account. Raises EngineLost, EngineFailed."""
-        return sum(slot["is_processing"] for slot in await self._call("/slots"))
+        return sum(slot["is_processing"] for slot in await self._server_at().get("/slots"))
 
     async def aclose(self) -> None:
         """Generations that still run raise EngineLost."""
@@ -211,16 +205,18 @@ class LlamaEngine:
 
         self._weights = await asyncio.to_thread(read_through, launch.path, on_share, launch.sha256)
         self._server = await asyncio.to_thread(LlamaServer.start, launch, header)
-        self._client = _client(self._server.url, self._server.key)
+        self._client = LlamaClient(self._server.url, self._server.key, self._lost)
 
     async def _try_connect(self) -> bool:
         """Raises EngineFailed where trying again is no use."""
+        server, seen = self._server_at(), self._capabilities
         try:
-            await self._call("/health")
-            props, models = await self._call("/props"), await self._call("/v1/models")
+            await server.get("/health")
+            self._capabilities = self._read(await server.get("/props"), await server.get("/v1/models"))
         except EngineLost:
             return False
-        seen, self._capabilities = self._capabilities, self._read(props, models["data"][0])
+        except (KeyError, IndexError, TypeError) as error:
+            raise EngineFailed("What answers at llama.cpp's address is no llama-server.") from error
         if seen is None or seen.slots != self._capabilities.slots:
             self._slots = asyncio.Semaphore(self._capabilities.slots)
         self._set(Status(Phase.READY))
@@ -233,7 +229,8 @@ class LlamaEngine:
             self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
             return True
 
-    def _read(self, props: dict[str, Any], model: dict[str, Any]) -> Capabilities:
+    def _read(self, props: dict[str, Any], models: dict[str, Any]) -> Capabilities:
+        model = models["data"][0]
         context = props["default_generation_settings"]["n_ctx"]
         build = self._server.build if self._server else props.get("build_info")
         # A remote server tells no checksum: the shape of its weights has to do.
@@ -276,56 +273,26 @@ class LlamaEngine:
 
     async def _tokenize(self, texts: Sequence[str], with_control: bool) -> list[list[int]]:
         """The ids of each text. Only ``with_control`` are control tokens recognised in it."""
+        if not texts:
+            return []
         content: list[str | int] = [part for text in texts for part in (text, BORDER)]
         body = {"content": content, "add_special": with_control, "parse_special": with_control}
+        reply = await self._server_at().post("/tokenize", body)
         tokens: list[list[int]] = [[]]
-        for id in (await self._call("/tokenize", body))["tokens"] if texts else []:
+        for id in reply["tokens"]:
             if id == BORDER:
                 tokens.append([])
             else:
                 tokens[-1].append(id)
         return tokens[:-1]
 
-    async def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        async with self._translated() as client:
-            if body is None:
-                response = await client.get(path)
-            else:
-                response = await client.post(path, content=_encode(body))
-            if response.status_code != httpx.codes.OK:
-                raise _refusal(response.status_code, response.content)
-            return orjson.loads(response.content)
+    def _server_at(self) -> LlamaClient:
+        if self._client is None:
+            raise EngineLost("llama.cpp is not running yet.")
+        return self._client
 
-    async def _batches(self, body: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
-        """The server's events, as many at a time as have come: a slow consumer gets larger batches.
-
-        What waits here is bounded by the length of the answer.
-        """
-        async with (
-            self._translated() as client,
-            client.stream("POST", "/completion", content=_encode(body)) as response,
-        ):
-            if response.status_code != httpx.codes.OK:
-                raise _refusal(response.status_code, await response.aread())
-            inbox = _Inbox()
-            reading = asyncio.create_task(inbox.fill(response.aiter_raw()))
-            try:
-                while frames := await inbox.take():
-                    yield [orjson.loads(frame[len(DATA) :]) for frame in frames]
-                await reading
-            finally:
-                reading.cancel()
-                await asyncio.wait([reading])
-
-    @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[httpx.AsyncClient]:
-        if self._client is None or self._client.is_closed:
-            raise EngineLost("llama.cpp is not running.")
-        try:
-            yield self._client
-        except (httpx.TransportError, httpx.StreamError) as error:
-            self._set(Status(Phase.CONNECTING))
-            raise EngineLost(f"llama.cpp does not answer: {type(error).__name__} {error}".rstrip()) from error
+    def _lost(self) -> None:
+        self._set(Status(Phase.CONNECTING))
 
 
 class _Answer:
@@ -334,8 +301,7 @@ class _Answer:
     def __init__(self, request: Request, emitted: Emitted) -> None:
         self._request, self._emitted = request, emitted
         self._stops = StopMatcher(request.sampling.stop, emitted.text)
-        self._started = time.monotonic()
-        self._first_token: float | None = None
+        self._started = self._first_token = 0.0
         self._predicted = 0
         self._told = 0
         self._cached = 0
@@ -345,12 +311,15 @@ class _Answer:
     def is_over(self) -> bool:
         return self._stops.matched is not None or self._stop_type is not None
 
+    def start(self) -> None:
+        self._started = time.monotonic()
+
     def read(self, events: Sequence[dict[str, Any]]) -> Iterator[Chunk | Progress]:
         """A batch of the server's events becomes one chunk at most."""
         visible = ""
         for event in events:
             if "error" in event:
-                raise _failure(event["error"])
+                raise failure(event["error"])
             if progress := event.get("prompt_progress"):
                 self._cached = progress["cache"]
                 yield Progress(progress["processed"] / max(progress["total"], 1))
@@ -364,6 +333,7 @@ class _Answer:
         yield from self._chunk(self._stops.flush())
         now = time.monotonic()
         first = self._first_token or now
+        started = self._started or now
         yield Finish(
             reason="stop"
             if self._stops.matched is not None or self._stop_type in ("eos", "word")
@@ -371,7 +341,7 @@ class _Answer:
             prompt_tokens=self._request.prompt.tokens,
             completion_tokens=self._emitted.tokens + self._predicted,
             cached_tokens=self._cached,
-            timings={"prefill_seconds": first - self._started, "decode_seconds": now - first},
+            timings={"prefill_seconds": first - started, "decode_seconds": now - first},
         )
 
     def _add(self, event: dict[str, Any]) -> str:
@@ -387,36 +357,9 @@ class _Answer:
             yield Chunk(visible, tokens)
 
 
-class _Inbox:
-    """Frames of a stream between the task that reads them and the consumer. An empty take is the end."""
-
-    def __init__(self) -> None:
-        self._frames: list[bytes] = []
-        self._ended = False
-        self._changed = asyncio.Event()
-
-    async def fill(self, blocks: AsyncIterator[bytes]) -> None:
-        rest = b""
-        try:
-            async for block in blocks:
-                *frames, rest = (rest + block).split(b"\n\n")
-                self._frames += [frame for frame in frames if frame.startswith(DATA)]
-                self._changed.set()
-        finally:
-            self._ended = True
-            self._changed.set()
-
-    async def take(self) -> list[bytes]:
-        while not self._frames and not self._ended:
-            self._changed.clear()
-            await self._changed.wait()
-        frames, self._frames = self._frames, []
-        return frames
-
-
-def _payload(request: Request, emitted: Emitted, ids: list[int], limit: int) -> dict[str, Any]:
+def _completion(request: Request, emitted: Emitted, ids: list[int], limit: int) -> dict[str, Any]:
     sampling = request.sampling
-    payload: dict[str, Any] = {
+    body: dict[str, Any] = {
         "prompt": ids,
         "n_predict": limit,
         "stream": True,
@@ -425,17 +368,10 @@ def _payload(request: Request, emitted: Emitted, ids: list[int], limit: int) -> 
     }
     for ours, theirs in PARAMETERS.items():
         if (value := getattr(sampling, ours)) is not None:
-            payload[theirs] = value
+            body[theirs] = value
     if sampling.seed is not None:
-        payload["seed"] = (sampling.seed + emitted.tokens) % SEEDS
-    return payload
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError as error:
-        raise EngineFailed(f"The text cannot be sent to llama.cpp: {error}.", code="bad_prompt") from error
+        body["seed"] = (sampling.seed + emitted.tokens) % SEEDS
+    return body
 
 
 def _defaults(params: dict[str, Any], wanted: Sampling) -> Sampling:
@@ -443,36 +379,6 @@ def _defaults(params: dict[str, Any], wanted: Sampling) -> Sampling:
     told = {ours: round(params[theirs], 6) for ours, theirs in PARAMETERS.items() if theirs in params}
     given = {f.name: value for f in fields(wanted) if (value := getattr(wanted, f.name)) not in (None, ())}
     return Sampling(**{**told, **given})
-
-
-def _client(url: str, key: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=url,
-        headers={"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}),
-        timeout=TIMEOUT,
-        # The server closes idle connections after 5 s: ours must be gone before, or a request meets that.
-        limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
-        trust_env=urlsplit(url).hostname not in LOOPBACK,
-    )
-
-
-def _refusal(status: int, body: bytes) -> EngineError:
-    try:
-        error = orjson.loads(body)["error"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        error = {"code": status, "message": body[:200].decode("utf-8", "replace")}
-    return _failure(error)
-
-
-def _failure(error: dict[str, Any]) -> EngineError:
-    status, message = error.get("code", 500), error.get("message", "")
-    if error.get("type") == "exceed_context_size_error":
-        return _too_long(error["n_prompt_tokens"], error["n_ctx"])
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return EngineFailed(f"llama.cpp refuses our key: {message}", code="engine_refused")
-    if status == httpx.codes.SERVICE_UNAVAILABLE:
-        return EngineLost(f"llama.cpp is not ready: {message}")
-    return EngineFailed(f"llama.cpp: {message}", retryable=status >= 500)
 
 
 def _too_long(tokens: int, context: int) -> EngineFailed:

@@ -29,7 +29,7 @@ HOST_CACHE_MIB = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How to run a model. ``context`` is tokens per answer; ``threads`` 0 means all cores we may use.
+    """How to run a model. ``context`` is tokens per answer; ``threads`` 0 means all cores but one.
 
     ``gpu_layers`` -1 means as many as fit. ``sha256`` of the file spares computing it.
     """
@@ -115,7 +115,7 @@ def _params(xllamacpp: Any, launch: Launch, context: int, key: str) -> Any:
     params.cont_batching = True
     params.ctx_shift = False
     params.n_gpu_layers = launch.gpu_layers
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = launch.threads or _usable_cores()
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = launch.threads or _spare_cores()
     return params
 
 
@@ -147,7 +147,11 @@ def _memory_bytes() -> int:
     return min(memory, int(limit)) if limit.isdigit() else memory
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _spare_cores() -> int:
+    """All cores that we may use but one.
+
+    llama.cpp's threads spin while they wait for each other. Where as many of them as cores share the machine
+    with a server and a browser, the slowest decides, and speed falls to a tenth.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)

@@ -37,10 +37,12 @@ KINDS = tuple(Kind)
 KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 HEAD = Struct("<QIIBII")  # run's row, epoch, seq, kind, length of data, length of seam
 
+# AUTOINCREMENT: the journal may still name a run that is forgotten; its number must never be another's.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
-  n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, principal TEXT NOT NULL, key TEXT, body_hash BLOB NOT NULL,
-  record BLOB NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL, holder TEXT, last_seq INTEGER NOT NULL,
+  n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, principal TEXT NOT NULL, key TEXT,
+  body_hash BLOB NOT NULL, record BLOB NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL, holder TEXT,
+  last_seq INTEGER NOT NULL,
   stop_requested INTEGER NOT NULL, deaths INTEGER NOT NULL, created_at REAL NOT NULL, ended_at REAL,
   settled INTEGER NOT NULL, UNIQUE (principal, key));
 CREATE INDEX IF NOT EXISTS unsettled ON runs (n) WHERE settled = 0;

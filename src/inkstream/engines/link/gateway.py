@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
@@ -107,12 +108,12 @@ class LinkEngine:
             while True:
                 if (share := box.take_share()) is not None:
                     yield Progress(share)
-                elif box.pieces:
-                    text, tokens, ids, logprobs = box.take_chunk()
-                    yield Chunk(text, tokens, None if ids is None else tuple(ids), logprobs)
-                elif box.end is not None:
-                    yield cast(Finish, read_end(box.end))  # the host ends a generation with a finish
+                elif box.end is not None and (box.end[0] == "finish" or not box.pieces):
+                    finish = cast(Finish, read_end(box.end))  # the host ends a generation with a finish
+                    yield replace(finish, last=_taken(box)) if box.pieces else finish
                     return
+                elif box.pieces:
+                    yield _taken(box)
                 else:
                     await box.filled()
 
@@ -272,3 +273,8 @@ class _Connection(Frames):
             self.send(("ping",))
         self._silent_ticks += 1
         return self._tick_later()
+
+
+def _taken(box: Mailbox) -> Chunk:
+    text, tokens, ids, logprobs = box.take_chunk()
+    return Chunk(text, tokens, None if ids is None else tuple(ids), logprobs)

@@ -1,0 +1,10 @@
+/** Which chat the page shows stands behind the `#`: the server need not know, under any base path. */
+
+export function addressOf(chat: string | null): string {
+  return chat === null ? '#/' : `#/c/${chat}`
+}
+
+/** The chat that an address such as `#/c/ID` names, or null. */
+export function chatOf(hash: string): string | null {
+  return /^#\/c\/([\w-]+)$/.exec(hash)?.[1] ?? null
+}
