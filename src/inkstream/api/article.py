@@ -31,6 +31,7 @@ from starlette.responses import Response
 
 from inkstream.api.chunker import Chunker, Grain
 from inkstream.api.services import SamplingIn, Services, principal_of, services
+from inkstream.api.sse import OPENING
 from inkstream.ask import Ask
 from inkstream.config import Settings
 from inkstream.engines import Message
@@ -181,8 +182,9 @@ async def _answer(request: Request, asked: StreamIn, cursor: str | None, key: st
     else:
         started = await here.runs.start(principal, asked.ask(here.settings), key or None, asked.digest())
         run, position = started.id, Position()
-    events = here.runs.follow(principal, run, 0)
-    return here.stream(_frames(events, _Writer(run, asked.format, asked.chunk, position)))
+    writer = _Writer(run, asked.format, asked.chunk, position)
+    frames = _frames(here.runs.follow(principal, run, 0), writer)
+    return here.stream(frames, opening=OPENING + writer.cursor())
 
 
 def _parsed(cursor: str) -> tuple[str, str]:
@@ -213,7 +215,6 @@ async def _position(here: Services, principal: str, run: str, found: str) -> Pos
 
 
 async def _frames(batches: AsyncGenerator[list[Event | Note]], writer: _Writer) -> AsyncGenerator[bytes]:
-    yield writer.cursor()
     async with aclosing(batches):
         async for batch in batches:
             if frames := b"".join(map(writer.frames, batch)):
