@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -31,7 +29,7 @@ from starlette.responses import Response
 
 from inkstream.api.chunker import Chunker, Grain
 from inkstream.api.services import SamplingIn, Services, principal_of, services
-from inkstream.api.sse import OPENING
+from inkstream.api.sse import OPENING, frames_of
 from inkstream.ask import Ask
 from inkstream.config import Settings
 from inkstream.engines import Message
@@ -183,7 +181,7 @@ async def _answer(request: Request, asked: StreamIn, cursor: str | None, key: st
         started = await here.runs.start(principal, asked.ask(here.settings), key or None, asked.digest())
         run, position = started.id, Position()
     writer = _Writer(run, asked.format, asked.chunk, position)
-    frames = _frames(here.runs.follow(principal, run, 0), writer)
+    frames = frames_of(here.runs.follow(principal, run, 0), writer.frames)
     return here.stream(frames, opening=OPENING + writer.cursor())
 
 
@@ -212,13 +210,6 @@ async def _position(here: Services, principal: str, run: str, found: str) -> Pos
             f"run {run!r} has {len(text)} characters, not {chars}. Ask again without a cursor.", code="reset"
         )
     return Position(chars, text[:chars].endswith("\r"))
-
-
-async def _frames(batches: AsyncGenerator[list[Event | Note]], writer: _Writer) -> AsyncGenerator[bytes]:
-    async with aclosing(batches):
-        async for batch in batches:
-            if frames := b"".join(map(writer.frames, batch)):
-                yield frames
 
 
 class _Writer:
