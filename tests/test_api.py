@@ -487,6 +487,17 @@ async def test_a_restart_closes_the_streams_and_their_readers_come_back(tmp_path
         assert [int(e.id.partition(":")[2]) for e in events] == list(range(1, len(events) + 1))
 
 
+async def test_a_reader_that_comes_while_the_server_closes_gets_a_whole_reply(tmp_path: Path) -> None:
+    async with serving(tmp_path, SLOW) as live, client(live) as http:
+        run = (await ask(http))["run"]["id"]
+        live.services.streams.close()
+        reply = await http.get(f"/api/runs/{run}/events")
+        assert (reply.status_code, reply.headers["content-type"]) == (
+            200,
+            "text/event-stream; charset=utf-8",
+        )
+
+
 async def test_the_docs_and_the_health_are_there(tmp_path: Path) -> None:
     async with serving(tmp_path) as live, client(live) as http:
         assert (await http.get("/readyz")).status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +32,10 @@ class StopReply:
 
 @dataclass(slots=True)
 class Answer:
-    """One run as the outside saw it. ``said`` is the conversation up to the question, which is its last."""
+    """One run as the outside saw it. ``said`` is the conversation up to the question, which is its last.
+
+    ``asked_at`` is when it was first tried to start it, on the monotonic clock.
+    """
 
     question: Question
     said: list[Said]
@@ -39,6 +43,7 @@ class Answer:
     chat: str
     run: str
     message: str
+    asked_at: float
     readers: list[Reader] = field(default_factory=list)
     stops: list[StopReply] = field(default_factory=list)
 
@@ -66,17 +71,9 @@ class Campaign:
     parents: int = 0
     repeats: int = 0
     pulse: Pulse = field(default_factory=Pulse)
-    _begun: set[tuple[str, int]] = field(default_factory=set)
 
     def blame(self, what: str) -> None:
         self.violations.append(what)
-
-    def on_news(self, run: str, received: Received) -> None:
-        """A run that appends under a new epoch has an engine that works and a gateway that serves."""
-        self.pulse.beat("gateway", received.at)
-        if received.kind is Kind.TEXT and (run, received.epoch) not in self._begun:
-            self._begun.add((run, received.epoch))
-            self.pulse.beat("engine", received.at)
 
 
 async def torment(
@@ -126,6 +123,30 @@ async def _all_end(working: list[asyncio.Task[None]], campaign: Campaign) -> Non
             raise error
 
 
+async def in_peace(server: Server, client: Client, question: Question, key: str) -> Answer:
+    """Ask it in a conversation of its own, and read the answer to its end."""
+    chat = (await client.call("POST", "/api/chats", {}))["id"]
+    answer = await started(client, question, chat, [], key)
+    answer.readers.append(Reader(server.port, answer.run, "steady", random.Random(key)))
+    await answer.readers[0].read()
+    return answer
+
+
+async def started(client: Client, question: Question, chat: str, said: list[Said], key: str) -> Answer:
+    asked_at = time.monotonic()
+    reply = await _post(client, question, chat, key, question.hurry_seconds)
+    said = [*said, ("user", question.text)]
+    return Answer(question, said, key, chat, reply["run"]["id"], reply["message"]["id"], asked_at)
+
+
+async def _post(
+    client: Client, question: Question, chat: str, key: str, hurry_seconds: float | None
+) -> dict[str, Any]:
+    body = {"content": question.text, "sampling": question.sampling}
+    path = f"/api/chats/{chat}/messages"
+    return await client.call("POST", path, body, key=key, hurry_seconds=hurry_seconds)
+
+
 class _Asker:
     """Asks question after question in conversations of its own."""
 
@@ -148,13 +169,14 @@ class _Asker:
     async def _answer(self, chat: str, said: list[Said]) -> Answer:
         self._asked += 1
         question = self._ask(self._draw, self._asked)
-        answer = await self._start(question, chat, said)
+        answer = await started(self._client, question, chat, said, f"{self._name}-{self._asked}")
+        self._campaign.pulse.beat("gateway", answer.asked_at)
         self._campaign.answers.append(answer)
         steady = asyncio.Event()  # set with every event that the steady reader gets
         for manner in question.readers:
             draw = random.Random(f"{self._draw.random()}")
             answer.readers.append(Reader(self._server.port, answer.run, manner, draw))
-        answer.readers[0].on_news = lambda received: self._hear(answer.run, received, steady)
+        answer.readers[0].on_news = lambda received: self._hear(answer, received, steady)
         async with asyncio.TaskGroup() as group:
             for reader in answer.readers:
                 group.create_task(reader.read())
@@ -164,33 +186,15 @@ class _Asker:
                 group.create_task(self._start_again(answer))
         return answer
 
-    def _hear(self, run: str, received: Received, steady: asyncio.Event) -> None:
-        self._campaign.on_news(run, received)
+    def _hear(self, answer: Answer, received: Received, steady: asyncio.Event) -> None:
+        if received.kind is Kind.TEXT:
+            self._campaign.pulse.beat("engine", answer.asked_at)
         steady.set()
 
-    async def _start(self, question: Question, chat: str, said: list[Said]) -> Answer:
-        key = f"{self._name}-{self._asked}"
-        reply = await self._post(question, chat, key, question.hurry_seconds)
-        return Answer(
-            question,
-            [*said, ("user", question.text)],
-            key,
-            chat,
-            reply["run"]["id"],
-            reply["message"]["id"],
-        )
-
     async def _start_again(self, answer: Answer) -> None:
-        reply = await self._post(answer.question, answer.chat, answer.key, None)
+        reply = await _post(self._client, answer.question, answer.chat, answer.key, None)
         if reply["run"]["id"] != answer.run:
             self._campaign.blame(f"the key {answer.key} started {answer.run} and {reply['run']['id']}")
-
-    async def _post(
-        self, question: Question, chat: str, key: str, hurry_seconds: float | None
-    ) -> dict[str, Any]:
-        body = {"content": question.text, "sampling": question.sampling}
-        path = f"/api/chats/{chat}/messages"
-        return await self._client.call("POST", path, body, key=key, hurry_seconds=hurry_seconds)
 
     async def _stop(self, answer: Answer, steady: asyncio.Event) -> None:
         """Ask for the end behind so many events, several times at once; or find that it has come."""

@@ -28,8 +28,8 @@ WEIGHTS: dict[tuple[Victim, signal.Signals], int] = {
 }
 FREEZE_SECONDS = 2.5
 IN_A_ROW = {"engine": 2, "gateway": 3}
-"""How often a process is killed before it has been of use again. An engine that dies three times over a run that
-has written nothing ends it, and five deaths end a process for good: both are meant so."""
+"""How often a process is killed before it has been of use again. An engine that dies three times over a run
+that has written nothing ends it, and five deaths end a process for good: both are meant so."""
 PATIENCE_SECONDS = 60.0
 
 
@@ -49,7 +49,11 @@ class Blow:
 
 @dataclass(slots=True)
 class Pulse:
-    """When each process was last seen to be of use, on the monotonic clock."""
+    """When each process was last seen to be of use, on the monotonic clock.
+
+    What is read may have been written before a death; so what counts is when something was asked for that
+    it has answered.
+    """
 
     seen: dict[Role, float] = field(default_factory=lambda: {"engine": 0.0, "gateway": 0.0})
 

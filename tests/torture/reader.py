@@ -121,7 +121,7 @@ class Reader:
         return h11.Request(method="GET", target=target, headers=headers)
 
     def _byte_budget(self) -> int:
-        """After how many bytes to cut: any number, small ones often, so that heads and frames are hit alike."""
+        """After how many bytes to cut: any number, often a small one, so that heads are hit too."""
         if self.manner != "cutting" or self.transcript.is_ended:
             return 1 << 40
         return int(self.draw.expovariate(1 / self.draw.choice((100, 1000, 8000)))) + 1

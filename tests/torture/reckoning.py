@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,11 @@ async def _check_fresh_readers(server: Server, campaign: Campaign) -> None:
 # On the files, when the server is gone
 
 
-async def check_files(folder: Path, campaign: Campaign) -> None:
-    """Log and history, read without the server, hold what the readers were told, and nothing else."""
+async def check_files(folder: Path, campaign: Campaign, besides: Iterable[str] = ()) -> None:
+    """Log and history, read without the server, hold what the readers were told, and nothing else.
+
+    ``besides`` are the keys of runs that belong to no campaign.
+    """
     log, history = await SqliteLog.open(folder), await History.open(folder)
     try:
         for answer in campaign.answers:
@@ -96,7 +99,10 @@ async def check_files(folder: Path, campaign: Campaign) -> None:
     finally:
         await history.aclose()
         await log.aclose()
-    await asyncio.to_thread(_check_tables, folder, campaign)
+    await asyncio.to_thread(_check_tables, folder, campaign, besides)
+    for answer in campaign.answers:
+        check_stops(campaign, answer)
+        check_failure(campaign, answer)
 
 
 def check_run(campaign: Campaign, answer: Answer, run: Run, events: Sequence[Event]) -> None:
@@ -119,14 +125,14 @@ def check_row(campaign: Campaign, answer: Answer, row: Stored) -> None:
         campaign.blame(f"run {answer.run}: the history tells another end: {row.state} {row.ending}")
 
 
-def _check_tables(folder: Path, campaign: Campaign) -> None:
+def _check_tables(folder: Path, campaign: Campaign, besides: Iterable[str]) -> None:
     for name in ("log.db", "history.db"):
         with closing(sqlite3.connect(folder / name)) as db:
             if (found := db.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
                 campaign.blame(f"{name} is damaged: {found}")
     with closing(sqlite3.connect(folder / "log.db")) as db:
         keys = Counter(key for (key,) in db.execute("SELECT key FROM runs"))
-    mine = Counter(answer.key for answer in campaign.answers)
+    mine = Counter([*besides, *(answer.key for answer in campaign.answers)])
     if keys != mine:
         campaign.blame(f"the log has runs that nobody asked for, or lacks some: {keys - mine} {mine - keys}")
 
@@ -218,7 +224,7 @@ def gaps(answers: Iterable[Answer], blows: Sequence[Blow]) -> dict[str, list[flo
     found: dict[str, list[float]] = {"engine": [], "gateway": []}
     for answer in answers:
         events = answer.transcript.events
-        for before, after in zip(events, events[1:], strict=False):
+        for before, after in pairwise(events):
             if after.epoch > before.epoch:
                 hit = [b for b in blows if b.at < after.at and (b.until or b.at) > before.at]
                 if len(hit) == 1 and hit[0].is_deadly and hit[0].until:

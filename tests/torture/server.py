@@ -121,7 +121,7 @@ class Server:
     async def replace(self, number: int) -> None:
         """Send a signal to the parent, wait until all of it is gone, and start anew."""
         assert self._process is not None
-        left = [target for role in ("gateway", "engine") if (target := self.target(role))]  # type: ignore[arg-type]  # both are roles
+        left = [target for role in ("gateway", "engine") if (target := self.target(role))]
         self._process.send_signal(number)
         code = await self._gone(left)
         if number == signal.SIGTERM and code != 0:
@@ -133,7 +133,7 @@ class Server:
         if self._process.returncode is not None:
             self.failures.append(f"the parent ended by itself with code {self._process.returncode}")
             return
-        left = [target for role in ("gateway", "engine") if (target := self.target(role))]  # type: ignore[arg-type]  # both are roles
+        left = [target for role in ("gateway", "engine") if (target := self.target(role))]
         self._process.terminate()
         if code := await self._gone(left):
             self.failures.append(f"SIGTERM ended the parent with code {code}")
@@ -171,7 +171,7 @@ async def _drain(pipe: asyncio.StreamReader) -> None:
 
 
 def free_port() -> int:
-    """A port that is free and that the system gives to no outgoing connection: a restart must find it free."""
+    """A free port that the system gives to no outgoing connection: a restart must find it free too."""
     while True:
         port = random.SystemRandom().randrange(20000, 32000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -1,4 +1,4 @@
-"""Server-sent events, read from bytes that may be cut anywhere. ``test_torture`` checks it against httpx-sse."""
+"""Server-sent events, read from bytes that may be cut anywhere. Checked against httpx-sse in its test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Block:
 
 
 class Blocks:
-    """Feed it what came; it returns the events that are complete. Lines end with LF, as our server ends them."""
+    """Feed it what came; it returns the events that are complete. Lines end with LF, as our server's do."""
 
     def __init__(self) -> None:
         self._rest = b""

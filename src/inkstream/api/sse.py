@@ -79,6 +79,8 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         abort = scope.get("extensions", {}).get(ABORT)
+        # Not in the pump, which a closing server cancels before its first step.
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         pump = asyncio.create_task(self._pump(send))
         watchers = [
             asyncio.create_task(_until_gone(receive, pump)),
@@ -96,7 +98,6 @@ class EventStream(Response):
         await self._send(send, b"", is_last=True)
 
     async def _pump(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await self._send(send, self._opening)
         async for piece in self._frames:
             await self._send(send, piece)

@@ -1,0 +1,105 @@
+"""``python -m tests.torture``: kill the processes a thousand times and compare every answer."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from inkstream import models
+from tests.torture import load, trials
+from tests.torture.report import Report
+
+MODEL = "smollm2-135m"
+MODELS = Path(__file__).parents[2] / ".build" / "models"
+LLAMA_SHARE = 0.2
+"""Of the blows and of the time. Loading weights after each death makes them slow, not more telling."""
+
+
+def main() -> int:
+    options = _options()
+    print(f"seed {options.seed}; again with: {_command(options)}", flush=True)
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="inkstream-torture-"))
+    reports = asyncio.run(_torture(options, folder))
+    violations = sum(len(report.violations) for report in reports)
+    _tell(options, reports, violations, time.monotonic() - started)
+    if violations:
+        print(f"the data folders and consoles are kept in {folder}", file=sys.stderr)
+    return 1 if violations else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000, help="blows in all (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1500, help="longest time for them (%(default)s)")
+    parser.add_argument("--seed", type=int, default=None, help="what fixes every choice (default: drawn)")
+    parser.add_argument("--engine", choices=("scripted", "llama", "both"), default="both")
+    parser.add_argument("--askers", type=int, default=24, help="conversations at a time (%(default)s)")
+    parser.add_argument("--only-kills", action="store_true", help="leave out the crash prompts and the load")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1 << 31)
+    return options
+
+
+def _command(options: argparse.Namespace) -> str:
+    told = {name: value for name, value in vars(options).items() if value not in (None, False)}
+    words = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in told.items()
+    ]
+    return f"python -m tests.torture {shlex.join(words)}"
+
+
+async def _torture(options: argparse.Namespace, folder: Path) -> list[Report]:
+    share = {"scripted": 0.0, "llama": 1.0, "both": LLAMA_SHARE}[options.engine]
+    reports = []
+    if share < 1:
+        kills, seconds = round(options.kills * (1 - share)), options.seconds * (1 - share)
+        reports.append(
+            await trials.scripted(
+                folder / "scripted", options.seed, kills=kills, seconds=seconds, askers=options.askers
+            )
+        )
+        _show(reports)
+    if share > 0:
+        model = await models.fetch(MODEL, MODELS, on_progress=lambda _: None)
+        kills, seconds = round(options.kills * share), options.seconds * share
+        reports.append(
+            await trials.llama(
+                folder / "llama", options.seed, model.path, kills=kills, seconds=seconds, askers=6
+            )
+        )
+        _show(reports)
+    if not options.only_kills:
+        reports.append(await trials.poison(folder / "poison", options.seed, poisoned=10, healthy=40))
+        _show(reports)
+        reports.append(await load.long_answer(folder / "long", options.seed, tokens=100_000))
+        _show(reports)
+        reports.append(await load.crowd(folder / "crowd", options.seed, runs=1000))
+        _show(reports)
+    return reports
+
+
+def _show(reports: list[Report]) -> None:
+    reports[-1].show()
+    sys.stdout.flush()
+
+
+def _tell(options: argparse.Namespace, reports: list[Report], violations: int, seconds: float) -> None:
+    blows = sum(int(report.figures.get("blows", 0)) for report in reports)
+    print(f"\n{blows} blows, {violations} violations, {seconds:.0f} s, seed {options.seed}")
+    if options.json:
+        told = {"seed": options.seed, "seconds": seconds, "trials": [report.as_json() for report in reports]}
+        options.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

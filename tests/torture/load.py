@@ -1,0 +1,112 @@
+"""Much at once: one very long answer, and very many answers. The gateway's memory must not grow with them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import pairwise
+from pathlib import Path
+
+from inkstream.engines.scripted import Script
+from inkstream.events import Kind
+from tests.torture import reckoning, report
+from tests.torture.campaign import Answer, Campaign, in_peace
+from tests.torture.client import Client
+from tests.torture.questions import Question
+from tests.torture.report import Report
+from tests.torture.server import Server
+from tests.torture.trials import settings
+
+SAMPLE_SECONDS = 0.25
+LONG_ANSWER_MIB = 96
+"""What one answer of 10⁵ tokens may cost at most, for a moment, where it is folded whole for the history."""
+CROWD_KIB = 160
+"""What a run with a reader may cost the gateway, sockets, tasks and all."""
+STALL_SECONDS = 5.0
+
+
+async def long_answer(folder: Path, seed: int, *, tokens: int) -> Report:
+    script = Script(answer_tokens=tokens, context=tokens + 1000)
+    campaign, server = Campaign(seed), Server(folder, settings(script))
+    async with server, Client(server.port, campaign.blame) as client:
+        await in_peace(server, client, _question("warm up", 100), "warm up")
+        async with _memory(server) as used:
+            started = time.monotonic()
+            answer = await in_peace(server, client, _question("a long one", tokens), "long")
+            seconds = time.monotonic() - started
+        campaign.answers.append(answer)
+        await reckoning.check_against_undisturbed(campaign, answer, script)
+        _check_tokens(campaign, answer, tokens)
+    found = report.of_campaign(f"{tokens} tokens in one answer", campaign, server)
+    found.figures |= {"tokens per second": round(tokens / seconds), **used.figures()}
+    if used.growth_bytes > LONG_ANSWER_MIB << 20:
+        found.violations.append(f"the gateway grew by {used.growth_bytes >> 20} MiB over one answer")
+    return found
+
+
+async def crowd(folder: Path, seed: int, *, runs: int) -> Report:
+    """All at once, a reader each."""
+    script = Script(tokens_per_second=2, answer_tokens=40, slots=runs)
+    campaign, server = Campaign(seed), Server(folder, settings(script))
+    async with server, Client(server.port, campaign.blame) as client:
+        await in_peace(server, client, _question("warm up", 4), "warm up")
+        async with _memory(server) as used:
+            asked = (in_peace(server, client, _question(f"{n}", 40), f"{n}") for n in range(runs))
+            campaign.answers = await asyncio.gather(*asked)
+        for answer in campaign.answers:
+            await reckoning.check_against_undisturbed(campaign, answer, script)
+            _check_tokens(campaign, answer, 40)
+    found = report.of_campaign(f"{runs} answers at once", campaign, server)
+    pauses = [pause for answer in campaign.answers for pause in _pauses(answer)]
+    found.seconds["seconds between events of a run"] = pauses
+    found.figures |= {"KiB per run": used.growth_bytes // 1024 // runs, **used.figures()}
+    if used.growth_bytes > runs * CROWD_KIB * 1024:
+        found.violations.append(f"the gateway grew by {used.growth_bytes >> 20} MiB for {runs} runs")
+    if max(pauses) > STALL_SECONDS:
+        found.violations.append(f"a run stood still for {max(pauses):.1f} s")
+    return found
+
+
+class _memory:
+    """Samples the gateway's resident memory while the block runs."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.before_bytes = self.most_bytes = self.after_bytes = 0
+
+    @property
+    def growth_bytes(self) -> int:
+        return self.most_bytes - self.before_bytes
+
+    def figures(self) -> dict[str, int | float | str]:
+        mib = {"before": self.before_bytes, "at most": self.most_bytes, "after": self.after_bytes}
+        return {f"MiB of the gateway {when}": size >> 20 for when, size in mib.items()}
+
+    async def __aenter__(self) -> _memory:
+        self.before_bytes = self.most_bytes = self._server.memory_bytes("gateway")
+        self._sampling = asyncio.create_task(self._sample())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._sampling.cancel()
+        self.after_bytes = self._server.memory_bytes("gateway")
+
+    async def _sample(self) -> None:
+        while True:
+            self.most_bytes = max(self.most_bytes, self._server.memory_bytes("gateway"))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+
+def _question(text: str, tokens: int) -> Question:
+    return Question(text, {"temperature": 0, "max_tokens": tokens}, ("steady",), None, 0, None, False)
+
+
+def _check_tokens(campaign: Campaign, answer: Answer, tokens: int) -> None:
+    last = answer.transcript.events[-1]
+    if last.kind is not Kind.DONE or last.payload["usage"]["completion_tokens"] != tokens:
+        campaign.blame(f"run {answer.run}: {last} where {tokens} tokens were due")
+
+
+def _pauses(answer: Answer) -> list[float]:
+    events = answer.transcript.events
+    return [after.at - before.at for before, after in pairwise(events)]
