@@ -89,6 +89,7 @@ export class Conversation {
   }
 
   async ask(content: string): Promise<void> {
+    if (this.isBusy) return
     const parent = this.messages.at(-1)?.id ?? null
     this.keepDraft('')
     await this.#start({ content, parent })

@@ -317,6 +317,19 @@ test('leaving a chat lets go of its run', async () => {
   expect(world.isIdle).toBe(true)
 })
 
+test('a question asked while an answer runs stays a draft', async () => {
+  const { world, asked } = server({
+    'GET chats/c': chatWith(question, running),
+    'GET runs/r/events': ({ init }) => streamOf([bytes(HEAD + STARTED)], 'hang', init),
+  })
+  const conversation = conversationIn(world)
+  await world.until(conversation.open('c'))
+  conversation.keepDraft('And then?')
+  await world.until(conversation.ask('And then?'))
+  expect(conversation.draft).toBe('And then?')
+  expect(asked).not.toContain('POST chats/c/messages')
+})
+
 test('a draft is kept per chat', async () => {
   const { world } = server({
     'GET chats': () => Response.json({ chats: [] }),

@@ -72,7 +72,17 @@ class Tail:
     stop_requested: bool
     deaths: int
     events: list[Event] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)  # the same, as a page will have them
     first_step: int = 0
+
+    def add(self, events: list[Event], packed: bytes, step: int) -> None:
+        if not self.events:
+            self.first_step = step
+        self.events += events
+        self.packed.append(packed)
+        self.last_seq = events[-1].seq
+        for event in events:
+            self.state = NEXT[self.state, event.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +203,7 @@ class Store:
             for n, event in unpack(body):
                 tail = tails.get(n)
                 if tail is not None and event.seq > tail.last_seq:
-                    self._advance(tail, event, step)
+                    tail.add([event], pack(n, [event]), step)
 
     # Transactions
 
@@ -388,9 +398,9 @@ class Store:
             if tail is None or events is None:
                 committed.results.append(None)
                 continue
-            body.append(pack(tail.n, events))
-            for event in events:
-                self._advance(tail, event, self._step)
+            packed = pack(tail.n, events)
+            body.append(packed)
+            tail.add(events, packed, self._step)
             committed.results.append(Appended(tail.last_seq, tail.stop_requested))
             committed.events.append((entry.claim.run, events))
         return committed
@@ -410,13 +420,6 @@ class Store:
             for seq, draft in enumerate(entry.events, tail.last_seq + 1)
         ]
 
-    @staticmethod
-    def _advance(tail: Tail, event: Event, step: int) -> None:
-        tail.first_step = tail.first_step if tail.events else step
-        tail.events.append(event)
-        tail.last_seq = event.seq
-        tail.state = NEXT[tail.state, event.kind]
-
     def _page_touched(self, runs: set[str]) -> None:
         for run in runs:
             tail = self.open_runs[run]
@@ -434,9 +437,9 @@ class Store:
     def _page(self, tail: Tail) -> None:
         first, last = tail.events[0].seq, tail.events[-1].seq
         self._db.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?)", (tail.n, first, last, pack(tail.n, tail.events))
+            "INSERT INTO pages VALUES (?, ?, ?, ?)", (tail.n, first, last, b"".join(tail.packed))
         )
-        tail.events = []
+        tail.events, tail.packed = [], []
 
     def _end(self, run: str, tail: Tail) -> None:
         self._db.execute(
