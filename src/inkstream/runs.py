@@ -240,12 +240,14 @@ class Runs:
 
     async def follow(self, principal: str, run_id: str, after: int) -> AsyncGenerator[list[Event | Note]]:
         """See ``Log.follow``. While this is open the run has a reader. Raises NotFound, Expired."""
-        await self.get(principal, run_id)
         drive = self._drives.get(run_id)
-        if drive is not None:
+        if drive is not None and drive.run.principal != principal:
+            drive = None
+        if drive is not None:  # before anything is awaited: a reader that leaves at once has been one
             drive.readers += 1
             self._disarm(drive)
         try:
+            await self.get(principal, run_id)
             async with contextlib.aclosing(self._log.follow(run_id, after)) as batches:
                 async for batch in batches:
                     yield batch
