@@ -122,6 +122,7 @@ async def test_the_last_event_id_wins_over_after(tmp_path: Path) -> None:
         assert reply.text.count("event: ") == 1
 
 
+@pytest.mark.real
 async def test_a_connection_cut_at_any_byte_loses_and_doubles_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path, Script(answer_tokens=6)) as live, client(live) as http:
         run = (await ask(http))["run"]["id"]
@@ -174,6 +175,7 @@ async def test_a_quiet_stream_is_kept_open_by_comments(tmp_path: Path) -> None:
                     break
 
 
+@pytest.mark.real
 async def test_a_reader_that_takes_nothing_is_cut_off_and_slows_nobody(tmp_path: Path) -> None:
     script = Script(answer_tokens=8_000)
     async with serving(tmp_path, script, patience_seconds=0.3) as live, client(live) as http:
