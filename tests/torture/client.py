@@ -11,6 +11,7 @@ import httpx
 
 RETRY_SECONDS = 0.05
 CALL_SECONDS = 10.0
+HOPELESS = (400, 404, 405, 413, 422)
 
 
 class Client:
@@ -39,7 +40,10 @@ class Client:
         key: str | None = None,
         hurry_seconds: float | None = None,
     ) -> dict[str, Any]:
-        """The JSON of the reply. With ``hurry_seconds`` the first attempt is hung up on after that time."""
+        """The JSON of the reply. With ``hurry_seconds`` the first attempt is hung up on after that time.
+
+        Raises RuntimeError for a reply that asking again cannot change.
+        """
         headers = {"Idempotency-Key": key} if key else {}
         while True:
             with suppress(httpx.TransportError, TimeoutError):
@@ -48,7 +52,10 @@ class Client:
                 if response.is_success:
                     reply: dict[str, Any] = response.json()
                     return reply
-                self._blame(f"{method} {path} was answered {response.status_code}: {response.text[:200]}")
+                said = f"{method} {path} was answered {response.status_code}: {response.text[:200]}"
+                if response.status_code in HOPELESS:
+                    raise RuntimeError(said)
+                self._blame(said)
                 await asyncio.sleep(1)
             self.repeats += 1
             hurry_seconds = None

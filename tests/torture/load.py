@@ -90,6 +90,7 @@ class _memory:
     async def __aexit__(self, *_: object) -> None:
         self._sampling.cancel()
         self.after_bytes = self._server.memory_bytes("gateway")
+        self.most_bytes = max(self.most_bytes, self.after_bytes)
 
     async def _sample(self) -> None:
         while True:

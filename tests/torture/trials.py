@@ -20,6 +20,7 @@ from tests.torture.server import Server
 SCRIPT = Script(tokens_per_second=40, answer_tokens=250, think=True)
 PAUSE_SECONDS = {"scripted": 0.3, "llama": 0.9}
 POISON = "☠"
+POISON_SECONDS = 300.0
 
 
 async def scripted(folder: Path, seed: int, *, kills: int, seconds: float, askers: int) -> Report:
@@ -104,9 +105,11 @@ async def poison(folder: Path, seed: int, *, poisoned: int, healthy: int) -> Rep
     async with server, Client(server.port, campaign.blame) as client:
         sampling: dict[str, Any] = {"temperature": 0, "max_tokens": 120}
         asked = [questions.Question(text, sampling, ("steady",), None, 0, None, False) for text in texts]
-        campaign.answers = await asyncio.gather(*(in_peace(server, client, q, key=q.text) for q in asked))
+        answering = (in_peace(server, client, question, f"{n}") for n, question in enumerate(asked))
+        async with asyncio.timeout(POISON_SECONDS):
+            campaign.answers = await asyncio.gather(*answering)
         await reckoning.check_api(server, campaign)
-    await reckoning.check_files(server.data_dir, campaign)
+    await reckoning.check_files(server.data_dir, campaign, guilty=POISON)
     for answer in campaign.answers:
         last = answer.transcript.events[-1]
         if POISON not in answer.question.text:
