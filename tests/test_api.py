@@ -245,6 +245,10 @@ async def test_a_repeated_request_is_one_answer_and_another_body_is_refused(tmp_
         assert {r.status_code for r in replies} == {202}
         assert len({r.json()["run"]["id"] for r in replies}) == 1
         assert len({r.json()["message"]["id"] for r in replies}) == 1
+        run = replies[0].json()["run"]["id"]
+        written = text_of([event async for event in follow(http, run)])
+        late = (await http.post(path, json={"content": "hello"})).json()["message"]
+        assert (late["state"], late["parts"][0]["text"]) == ("done", written)
         other = await http.post(path, json={"content": "another"})
         assert (other.status_code, error_of(other)) == (422, "key_reused")
         assert len((await http.get(f"/api/chats/{chat}")).json()["messages"]) == 2
@@ -343,7 +347,7 @@ async def test_deleting_a_conversation_stops_its_answers(tmp_path: Path) -> None
 
 async def test_branches_regenerate_and_continue(tmp_path: Path) -> None:
     async with serving(tmp_path, SLOW) as live, client(live) as http:
-        asked = await ask(http, sampling={"temperature": 0, "max_tokens": 10})
+        asked = await ask(http, sampling={"temperature": 1, "max_tokens": 10})
         chat, message = asked["message"]["chat"], asked["message"]["id"]
         path = f"/api/chats/{chat}/messages"
         busy = await http.post(path, json={"content": "too early"})
@@ -351,13 +355,15 @@ async def test_branches_regenerate_and_continue(tmp_path: Path) -> None:
         [_ async for _ in follow(http, asked["run"]["id"])]
         cut = (await http.get(f"/api/messages/{message}")).json()
         assert (cut["state"], cut["finish"]) == ("done", "length")
-        more = (await http.post(path, json={"continue": message, "sampling": {"temperature": 0}})).json()
+        more = (await http.post(path, json={"continue": message})).json()
         assert more["message"]["id"] == message
         [_ async for _ in follow(http, more["run"]["id"])]
         whole = (await http.get(f"/api/messages/{message}")).json()
         assert whole["parts"][0]["text"].startswith(cut["parts"][0]["text"])
         assert whole["finish"] == "stop"
-        again = (await http.post(path, json={"regenerate": message, "sampling": {"temperature": 0}})).json()
+        seed = json.loads((await anext(follow(http, asked["run"]["id"]))).data)["seed"]
+        same = {"temperature": 1, "seed": seed}
+        again = (await http.post(path, json={"regenerate": message, "sampling": same})).json()
         [_ async for _ in follow(http, again["run"]["id"])]
         beside = (await http.get(f"/api/messages/{again['message']['id']}")).json()
         assert beside["parent"] == whole["parent"]

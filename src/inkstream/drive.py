@@ -229,10 +229,11 @@ class Drive:
             return pinned
         earlier = self.ask.pin
         if earlier is not None and earlier.fingerprint == capabilities.fingerprint:
-            prompt = earlier.prompt
+            prompt, unsaid = earlier.prompt, replace(earlier.sampling, max_tokens=None)
         else:
             prompt = self._prompt or await self._around.engine.render(self.ask.messages)
-        sampling = resolved(self.ask.sampling, capabilities.defaults)
+            unsaid = capabilities.defaults
+        sampling = resolved(self.ask.sampling, unsaid)
         room = capabilities.context_length - prompt.tokens
         budget = self.ask.prefix.tokens + (sampling.max_tokens or room)
         sampling = replace(sampling, max_tokens=max(1, min(room, budget)))
@@ -297,12 +298,12 @@ class Drive:
         return failed("disk_full", f"The answer could not be kept: {error.message}", retryable=True)
 
 
-def resolved(given: Sampling, defaults: Sampling) -> Sampling:
-    """The given parameters, the rest from the model's defaults, and a seed drawn if none is given."""
+def resolved(given: Sampling, unsaid: Sampling) -> Sampling:
+    """The given parameters, for the others what counts where nothing is said, and a seed if there is none."""
     chosen = {f.name: getattr(given, f.name) for f in fields(given)}
     for name, value in chosen.items():
-        if value is None:
-            chosen[name] = getattr(defaults, name)
+        if value is None or value == ():
+            chosen[name] = getattr(unsaid, name)
     if chosen["seed"] is None:
         chosen["seed"] = randbits(SEED_BITS)
     return Sampling(**chosen)

@@ -224,9 +224,6 @@ class Runs:
         run = await self.get(principal, run_id)
         return fold(await self._events(run.id))
 
-    async def events(self, principal: str, run_id: str) -> list[Event]:
-        return await self._events((await self.get(principal, run_id)).id)
-
     async def require_cursor(self, run: Run, cursor: Cursor) -> None:
         """Raises Conflict ``reset`` where the log has no such event."""
         if cursor.seq == 0:
