@@ -76,7 +76,6 @@ class Drive:
         self._attempt_task: asyncio.Task[list[Draft]] | None = None
         self._ticket: Ticket
         self._was_asked = False
-        self._started_at: float | None = None
         self._first_token_at: float | None = None
 
     def end_with(self, ending: Draft) -> None:
@@ -88,11 +87,6 @@ class Drive:
 
     def note(self, key: str, payload: dict[str, object]) -> None:
         self._log.note(self._claim, key, encode({"key": key, **payload}))
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether no engine works on it at present."""
-        return self._started_at is None
 
     async def until_ended(self) -> bool:
         """Drive the run. Says whether it has ended; if not, somebody else goes on with it."""
@@ -170,19 +164,15 @@ class Drive:
         splitter.feed(emitted.text)
         request = Request(f"{self.run.id}:{self._claim.epoch}", pin.prompt, pin.sampling)
         unseen = Chunk("", 0, ())
-        self._started_at = time.time()
-        try:
-            async with aclosing(self._around.engine.generate(request, emitted)) as items:
-                async for item in items:
-                    match item:
-                        case Chunk():
-                            unseen = await self._show(splitter, joined(unseen, item))
-                        case Progress():
-                            self.note("prefill", {"share": item.share})
-                        case Finish():
-                            return [*_last_drafts(splitter, unseen, item), _done(item, self._timings(item))]
-        finally:
-            self._started_at = None
+        async with aclosing(self._around.engine.generate(request, emitted)) as items:
+            async for item in items:
+                match item:
+                    case Chunk():
+                        unseen = await self._show(splitter, joined(unseen, item))
+                    case Progress():
+                        self.note("prefill", {"share": item.share})
+                    case Finish():
+                        return [*_last_drafts(splitter, unseen, item), _done(item, self._timings(item))]
         raise EngineLost("the engine ended an answer without finishing it")
 
     async def _show(self, splitter: ChannelSplitter, chunk: Chunk) -> Chunk:
@@ -194,8 +184,9 @@ class Drive:
             self._first_token_at = time.time()
         await self._append(*_drafts(pieces, chunk))
         self._deaths = 0
-        self._around.admission.has_written(self._ticket)
-        self._around.on_progress()
+        if not self._ticket.has_written:
+            self._around.admission.has_written(self._ticket)
+            self._around.on_progress()
         return Chunk("", 0, ())
 
     async def _outlive(self, death: EngineLost) -> None:
