@@ -41,6 +41,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1500, help="longest time for them (%(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="what fixes every choice (default: drawn)")
     parser.add_argument("--engine", choices=("scripted", "llama", "both"), default="both")
+    parser.add_argument("--model", default=MODEL, help="what llama runs: a name or a path (%(default)s)")
     parser.add_argument("--askers", type=int, default=24, help="conversations at a time (%(default)s)")
     parser.add_argument("--only-kills", action="store_true", help="leave out the crash prompts and the load")
     parser.add_argument("--json", type=Path, help="where to write the figures")
@@ -70,7 +71,7 @@ async def _torture(options: argparse.Namespace, folder: Path) -> list[Report]:
         )
         _show(reports)
     if share > 0:
-        model = await models.fetch(MODEL, MODELS, on_progress=lambda _: None)
+        model = await models.fetch(options.model, MODELS, on_progress=lambda _: None)
         kills, seconds = round(options.kills * share), options.seconds * share
         reports.append(
             await trials.llama(
