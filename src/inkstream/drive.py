@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from secrets import randbits
 
 from inkstream.admission import Admission, Ticket
-from inkstream.ask import Ask, Pin, decode_pin, emitted_by, encode_pin, encode_seam
-from inkstream.channels import ChannelSplitter, Piece
+from inkstream.ask import Ask, Pin, decode_pin, emitted_by, encode_pin
+from inkstream.channels import ChannelSplitter
+from inkstream.drafts import STOPPED, done, failed, joined, last_words, text_drafts
 from inkstream.engines import (
     Capabilities,
     Chunk,
@@ -42,12 +43,6 @@ ENGINE_RETRY_SECONDS = 0.05
 SUSPECT_AFTER_DEATHS = 2
 GUILTY_AFTER_DEATHS = 3
 SEED_BITS = 31  # what every engine takes as a seed
-
-STOPPED = Draft(Kind.STOPPED, b"{}")
-
-
-def failed(code: str, message: str, *, retryable: bool = False) -> Draft:
-    return Draft(Kind.FAILED, encode({"code": code, "message": message, "retryable": retryable}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +154,7 @@ class Drive:
     async def _generate(self, pin: Pin, emitted: Emitted) -> list[Draft]:
         assert pin.sampling.max_tokens is not None
         if emitted.tokens >= pin.sampling.max_tokens:
-            return [_done(Finish("length", pin.prompt.tokens, emitted.tokens), {})]
+            return [done(Finish("length", pin.prompt.tokens, emitted.tokens), {})]
         splitter = ChannelSplitter(pin.prompt.channel)
         splitter.feed(emitted.text)
         request = Request(f"{self.run.id}:{self._claim.epoch}", pin.prompt, pin.sampling)
@@ -172,7 +167,7 @@ class Drive:
                     case Progress():
                         self.note("prefill", {"share": item.share})
                     case Finish():
-                        return [*_last_drafts(splitter, unseen, item), _done(item, self._timings(item))]
+                        return [*last_words(splitter, unseen, item), done(item, self._timings(item))]
         raise EngineLost("the engine ended an answer without finishing it")
 
     async def _show(self, splitter: ChannelSplitter, chunk: Chunk) -> Chunk:
@@ -182,7 +177,7 @@ class Drive:
             return replace(chunk, text="")
         if self._first_token_at is None:
             self._first_token_at = time.time()
-        await self._append(*_drafts(pieces, chunk))
+        await self._append(*text_drafts(pieces, chunk))
         self._deaths = 0
         if not self._ticket.has_written:
             self._around.admission.has_written(self._ticket)
@@ -298,46 +293,6 @@ def resolved(given: Sampling, unsaid: Sampling) -> Sampling:
     if chosen["seed"] is None:
         chosen["seed"] = randbits(SEED_BITS)
     return Sampling(**chosen)
-
-
-def joined(first: Chunk, second: Chunk) -> Chunk:
-    """One chunk that says what both say."""
-    ids = None if first.ids is None or second.ids is None else first.ids + second.ids
-    logprobs = second.logprobs if first.logprobs is None else [*first.logprobs, *(second.logprobs or ())]
-    return Chunk(first.text + second.text, first.tokens + second.tokens, ids, logprobs)
-
-
-def _drafts(pieces: list[Piece], chunk: Chunk) -> list[Draft]:
-    """The events of what became visible. Its tokens are accounted for with the last of them."""
-    drafts = []
-    for piece in pieces:
-        is_last = piece is pieces[-1]
-        public = (
-            {"text": piece.text}
-            if piece.channel == "text"
-            else {"text": piece.text, "channel": piece.channel}
-        )
-        none_of_it = Chunk("", 0, None if chunk.ids is None else ())
-        drafts.append(
-            Draft(Kind.TEXT, encode(public), encode_seam(piece.raw, chunk if is_last else none_of_it))
-        )
-    return drafts
-
-
-def _last_drafts(splitter: ChannelSplitter, unseen: Chunk, finish: Finish) -> list[Draft]:
-    """The events of what came with the end, and of what was held back until it."""
-    if finish.last is None:
-        return _drafts(splitter.flush(), unseen)
-    return _drafts(splitter.feed(finish.last.text) + splitter.flush(), joined(unseen, finish.last))
-
-
-def _done(finish: Finish, timings: dict[str, float]) -> Draft:
-    usage = {
-        "prompt_tokens": finish.prompt_tokens,
-        "completion_tokens": finish.completion_tokens,
-        "cached_tokens": finish.cached_tokens,
-    }
-    return Draft(Kind.DONE, encode({"finish": finish.reason, "usage": usage, "timings": timings}))
 
 
 def _refusal(pin: Pin, capabilities: Capabilities, emitted: Emitted) -> Draft | None:

@@ -19,7 +19,8 @@ from typing import Self
 from inkstream.admission import Admission
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
 from inkstream.config import Settings
-from inkstream.drive import STOPPED, Drive, Surroundings, failed
+from inkstream.drafts import STOPPED, failed
+from inkstream.drive import Drive, Surroundings
 from inkstream.engines import Emitted, Engine, Phase, Prompt, Status
 from inkstream.errors import (
     Conflict,

@@ -18,14 +18,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from struct import Struct
 
 from inkstream.errors import Fenced, KeyReused, LogError, LogUnwritable, NotFound
 from inkstream.events import NEXT, Event, Kind, RunState
 from inkstream.log import Appended, Claim, Entry, NewRun, Run
+from inkstream.log.packing import pack, unpack
 
 PAGE_EVENTS = 32
 TRIM_STEPS = 256
@@ -33,9 +33,6 @@ JOURNAL_STEPS = 4096  # an older tail is paged early, so that an idle run cannot
 LEASE_SECONDS = 10.0
 NOW = "(julianday('now') - 2440587.5) * 86400.0"  # the store's clock; unixepoch('subsec') needs SQLite 3.42
 BALLAST_BYTES = 1 << 20
-KINDS = tuple(Kind)
-KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
-HEAD = Struct("<QIIBII")  # run's row, epoch, seq, kind, length of data, length of seam
 
 # AUTOINCREMENT: the journal may still name a run that is forgotten; its number must never be another's.
 SCHEMA = """
@@ -106,26 +103,6 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise LogUnwritable(f"the log {path} cannot be opened: {error}") from error
-
-
-def pack(n: int, events: Iterable[Event]) -> bytes:
-    pieces: list[bytes] = []
-    for event in events:
-        kind = KIND_CODES[event.kind]
-        pieces.append(HEAD.pack(n, event.epoch, event.seq, kind, len(event.data), len(event.seam)))
-        pieces.append(event.data)
-        pieces.append(event.seam)
-    return b"".join(pieces)
-
-
-def unpack(body: bytes) -> Iterator[tuple[int, Event]]:
-    at = 0
-    while at < len(body):
-        n, epoch, seq, kind, data_length, seam_length = HEAD.unpack_from(body, at)
-        seam_at = at + HEAD.size + data_length
-        at_next = seam_at + seam_length
-        yield n, Event(epoch, seq, KINDS[kind], body[at + HEAD.size : seam_at], body[seam_at:at_next])
-        at = at_next
 
 
 def read_pages(db: sqlite3.Connection, run: str, after: int, limit: int) -> list[Event]:
