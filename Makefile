@@ -42,7 +42,7 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 
 unit: .venv/.dev
-	$(BIN)/python -m pytest --quiet -m 'not real'
+	$(BIN)/python -m pytest --quiet -n auto -m 'not real'
 
 web: web/node_modules/.installed
 	scripts/npm run check

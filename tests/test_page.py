@@ -508,7 +508,7 @@ def test_without_a_secure_context(serve: Serve, open_page: Open) -> None:
 
 def test_below_a_base_path(serve: Serve, open_page: Open) -> None:
     server = serve(BASE_PATH="/chat")
-    page = open_page(server.url)
+    page = open_page(server.url.rstrip("/"))
     assert page.url.endswith("/chat/")
     ask(page)
     until_longer(page)

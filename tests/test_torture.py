@@ -116,12 +116,12 @@ def test_a_faultless_story_is_not_blamed() -> None:
     [
         ([STARTED, HELLO, HELLO], "event 2 came where 3 was due"),
         ([STARTED, WORLD], "event 3 came where 2 was due"),
-        ([STARTED, replace(HELLO, epoch=2), replace(WORLD, epoch=1)], "sank from 2 to 1"),
-        ([STARTED, HELLO, WORLD, DONE, replace(DONE, seq=5)], "behind the terminal event"),
-        ([STARTED, replace(STARTED, seq=2)], "event 2 is started"),
-        ([STARTED, replace(HELLO, data=encode({"text": "\ufffd"}))], "broken character"),
-        ([STARTED, replace(HELLO, data=b'{"text":"\xe6\xb5"}')], "cannot be read"),
-        ([STARTED, replace(HELLO, data=b'{"text":""}')], "without text"),
+        ([STARTED, HELLO._replace(epoch=2), WORLD._replace(epoch=1)], "sank from 2 to 1"),
+        ([STARTED, HELLO, WORLD, DONE, DONE._replace(seq=5)], "behind the terminal event"),
+        ([STARTED, STARTED._replace(seq=2)], "event 2 is started"),
+        ([STARTED, HELLO._replace(data=encode({"text": "\ufffd"}))], "broken character"),
+        ([STARTED, HELLO._replace(data=b'{"text":"\xe6\xb5"}')], "cannot be read"),
+        ([STARTED, HELLO._replace(data=b'{"text":""}')], "without text"),
     ],
 )
 def test_a_reader_blames_what_may_never_happen(told: list[Event], blame: str) -> None:
@@ -131,7 +131,7 @@ def test_a_reader_blames_what_may_never_happen(told: list[Event], blame: str) ->
 def test_a_reader_that_goes_back_blames_what_has_changed() -> None:
     transcript = transcript_of(STARTED, HELLO)
     transcript.connected(1)
-    transcript.take(block_of(replace(HELLO, data=encode({"text": "other"}))), 0.0)
+    transcript.take(block_of(HELLO._replace(data=encode({"text": "other"}))), 0.0)
     assert "event 2 has changed" in transcript.violations[0]
 
 
@@ -242,11 +242,11 @@ def test_a_faultless_answer_passes_the_reckoning() -> None:
 @pytest.mark.parametrize(
     ("events", "run", "blame"),
     [
-        ([*STORY[:3], replace(DONE, data=b"{}")], RUN, "other events than the log"),
-        ([STARTED, HELLO, replace(DONE, seq=3)], RUN, "other events than the log"),
+        ([*STORY[:3], DONE._replace(data=b"{}")], RUN, "other events than the log"),
+        ([STARTED, HELLO, DONE._replace(seq=3)], RUN, "other events than the log"),
         ([STARTED, WORLD, DONE], RUN, "not contiguous"),
         (STORY[:3], RUN, "0 endings"),
-        ([*STORY, replace(DONE, seq=5)], RUN, "2 endings"),
+        ([*STORY, DONE._replace(seq=5)], RUN, "2 endings"),
         (STORY, replace(RUN, state=RunState.STOPPED), "stopped, with 1"),
     ],
 )
@@ -271,7 +271,7 @@ def test_a_stop_that_is_not_honoured_is_blamed() -> None:
     answer = answer_of(*STORY)
     answer.stops = [StopReply("stopped", 3)]
     assert "a stop was answered" in blamed(lambda c: reckoning.check_stops(c, answer))
-    texts = [replace(HELLO, seq=seq) for seq in range(2, 20)]
+    texts = [HELLO._replace(seq=seq) for seq in range(2, 20)]
     answer = answer_of(STARTED, *texts)
     answer.stops = [StopReply("running", 4)]
     assert "behind a confirmed stop" in blamed(lambda c: reckoning.check_stops(c, answer))
@@ -300,10 +300,10 @@ def test_a_failure_that_no_three_deaths_explain_is_blamed() -> None:
     ("events", "is_right"),
     [
         ([STARTED, HELLO, WORLD, DONE], True),
-        ([STARTED, HELLO, replace(DONE, kind=Kind.STOPPED, seq=3, data=b"{}")], True),
-        ([STARTED, HELLO, replace(DONE, seq=3)], False),
-        ([STARTED, replace(WORLD, seq=2), replace(DONE, kind=Kind.STOPPED, seq=3, data=b"{}")], False),
-        ([STARTED, HELLO, replace(HELLO, seq=3), replace(DONE, kind=Kind.STOPPED, data=b"{}")], False),
+        ([STARTED, HELLO, DONE._replace(kind=Kind.STOPPED, seq=3, data=b"{}")], True),
+        ([STARTED, HELLO, DONE._replace(seq=3)], False),
+        ([STARTED, WORLD._replace(seq=2), DONE._replace(kind=Kind.STOPPED, seq=3, data=b"{}")], False),
+        ([STARTED, HELLO, HELLO._replace(seq=3), DONE._replace(kind=Kind.STOPPED, data=b"{}")], False),
     ],
 )
 async def test_done_is_the_whole_undisturbed_answer_and_stopped_a_beginning_of_it(

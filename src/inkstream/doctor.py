@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import importlib.metadata
 import importlib.resources
+import importlib.util
 import locale
+import shutil
 import sqlite3
 import sys
 import urllib.request
@@ -191,8 +193,21 @@ def network(subject: Subject) -> Iterator[Finding]:
     is_set = bool(subject.environ.get("HF_ENDPOINT"))
     text = say("set by HF_ENDPOINT", "由 HF_ENDPOINT 指定") if is_set else say("the default", "默认")
     yield Finding("mirrors", "ok", say("model hub: ", "模型库：") + text)
-    text = say("one of your own", "自定义") if probe.has_package_index() else say("the default", "默认")
-    yield Finding("mirrors", "ok", say("package index: ", "软件包源：") + text)
+    yield _package_index(subject)
+
+
+def _package_index(subject: Subject) -> Finding:
+    """Where the stand-in model comes from when no hub answers: through the user's own pip or uv."""
+    say = subject.say
+    if importlib.util.find_spec("pip"):
+        text = say("one of your own", "自定义") if probe.has_package_index() else say("the default", "默认")
+        return Finding("mirrors", "ok", say("package index: ", "软件包源：") + text)
+    if shutil.which("uv", path=subject.environ.get("PATH")):
+        return Finding("mirrors", "ok", say("package index: that of uv", "软件包源：以 uv 的配置为准"))
+    text = say(
+        "no pip and no uv: no stand-in model without a hub", "没有 pip 和 uv，连不上模型库时无法下载备用模型"
+    )
+    return Finding("mirrors", "warn", text, say("install pip or uv", "安装 pip 或 uv"))
 
 
 CHECKS: tuple[Check, ...] = (

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from secrets import randbits
 
 from inkstream.admission import Admission, Ticket
-from inkstream.ask import Ask, Pin, decode_pin, emitted_by, encode_pin, encode_seam
-from inkstream.channels import ChannelSplitter, Piece
+from inkstream.ask import Ask, Pin, decode_pin, emitted_by, encode_pin
+from inkstream.channels import ChannelSplitter
+from inkstream.drafts import STOPPED, done, failed, joined, last_words, text_drafts
 from inkstream.engines import (
     Capabilities,
     Chunk,
@@ -42,12 +43,6 @@ ENGINE_RETRY_SECONDS = 0.05
 SUSPECT_AFTER_DEATHS = 2
 GUILTY_AFTER_DEATHS = 3
 SEED_BITS = 31  # what every engine takes as a seed
-
-STOPPED = Draft(Kind.STOPPED, b"{}")
-
-
-def failed(code: str, message: str, *, retryable: bool = False) -> Draft:
-    return Draft(Kind.FAILED, encode({"code": code, "message": message, "retryable": retryable}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,6 @@ class Drive:
         self._attempt_task: asyncio.Task[list[Draft]] | None = None
         self._ticket: Ticket
         self._was_asked = False
-        self._started_at: float | None = None
         self._first_token_at: float | None = None
 
     def end_with(self, ending: Draft) -> None:
@@ -88,11 +82,6 @@ class Drive:
 
     def note(self, key: str, payload: dict[str, object]) -> None:
         self._log.note(self._claim, key, encode({"key": key, **payload}))
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether no engine works on it at present."""
-        return self._started_at is None
 
     async def until_ended(self) -> bool:
         """Drive the run. Says whether it has ended; if not, somebody else goes on with it."""
@@ -165,24 +154,20 @@ class Drive:
     async def _generate(self, pin: Pin, emitted: Emitted) -> list[Draft]:
         assert pin.sampling.max_tokens is not None
         if emitted.tokens >= pin.sampling.max_tokens:
-            return [_done(Finish("length", pin.prompt.tokens, emitted.tokens), {})]
+            return [done(Finish("length", pin.prompt.tokens, emitted.tokens), {})]
         splitter = ChannelSplitter(pin.prompt.channel)
         splitter.feed(emitted.text)
         request = Request(f"{self.run.id}:{self._claim.epoch}", pin.prompt, pin.sampling)
         unseen = Chunk("", 0, ())
-        self._started_at = time.time()
-        try:
-            async with aclosing(self._around.engine.generate(request, emitted)) as items:
-                async for item in items:
-                    match item:
-                        case Chunk():
-                            unseen = await self._show(splitter, joined(unseen, item))
-                        case Progress():
-                            self.note("prefill", {"share": item.share})
-                        case Finish():
-                            return [*_last_drafts(splitter, unseen, item), _done(item, self._timings(item))]
-        finally:
-            self._started_at = None
+        async with aclosing(self._around.engine.generate(request, emitted)) as items:
+            async for item in items:
+                match item:
+                    case Chunk():
+                        unseen = await self._show(splitter, joined(unseen, item))
+                    case Progress():
+                        self.note("prefill", {"share": item.share})
+                    case Finish():
+                        return [*last_words(splitter, unseen, item), done(item, self._timings(item))]
         raise EngineLost("the engine ended an answer without finishing it")
 
     async def _show(self, splitter: ChannelSplitter, chunk: Chunk) -> Chunk:
@@ -192,10 +177,11 @@ class Drive:
             return replace(chunk, text="")
         if self._first_token_at is None:
             self._first_token_at = time.time()
-        await self._append(*_drafts(pieces, chunk))
+        await self._append(*text_drafts(pieces, chunk))
         self._deaths = 0
-        self._around.admission.has_written(self._ticket)
-        self._around.on_progress()
+        if not self._ticket.has_written:
+            self._around.admission.has_written(self._ticket)
+            self._around.on_progress()
         return Chunk("", 0, ())
 
     async def _outlive(self, death: EngineLost) -> None:
@@ -229,10 +215,11 @@ class Drive:
             return pinned
         earlier = self.ask.pin
         if earlier is not None and earlier.fingerprint == capabilities.fingerprint:
-            prompt = earlier.prompt
+            prompt, unsaid = earlier.prompt, replace(earlier.sampling, max_tokens=None)
         else:
             prompt = self._prompt or await self._around.engine.render(self.ask.messages)
-        sampling = resolved(self.ask.sampling, capabilities.defaults)
+            unsaid = capabilities.defaults
+        sampling = resolved(self.ask.sampling, unsaid)
         room = capabilities.context_length - prompt.tokens
         budget = self.ask.prefix.tokens + (sampling.max_tokens or room)
         sampling = replace(sampling, max_tokens=max(1, min(room, budget)))
@@ -297,55 +284,15 @@ class Drive:
         return failed("disk_full", f"The answer could not be kept: {error.message}", retryable=True)
 
 
-def resolved(given: Sampling, defaults: Sampling) -> Sampling:
-    """The given parameters, the rest from the model's defaults, and a seed drawn if none is given."""
+def resolved(given: Sampling, unsaid: Sampling) -> Sampling:
+    """The given parameters, for the others what counts where nothing is said, and a seed if there is none."""
     chosen = {f.name: getattr(given, f.name) for f in fields(given)}
     for name, value in chosen.items():
-        if value is None:
-            chosen[name] = getattr(defaults, name)
+        if value is None or value == ():
+            chosen[name] = getattr(unsaid, name)
     if chosen["seed"] is None:
         chosen["seed"] = randbits(SEED_BITS)
     return Sampling(**chosen)
-
-
-def joined(first: Chunk, second: Chunk) -> Chunk:
-    """One chunk that says what both say."""
-    ids = None if first.ids is None or second.ids is None else first.ids + second.ids
-    logprobs = second.logprobs if first.logprobs is None else [*first.logprobs, *(second.logprobs or ())]
-    return Chunk(first.text + second.text, first.tokens + second.tokens, ids, logprobs)
-
-
-def _drafts(pieces: list[Piece], chunk: Chunk) -> list[Draft]:
-    """The events of what became visible. Its tokens are accounted for with the last of them."""
-    drafts = []
-    for piece in pieces:
-        is_last = piece is pieces[-1]
-        public = (
-            {"text": piece.text}
-            if piece.channel == "text"
-            else {"text": piece.text, "channel": piece.channel}
-        )
-        none_of_it = Chunk("", 0, None if chunk.ids is None else ())
-        drafts.append(
-            Draft(Kind.TEXT, encode(public), encode_seam(piece.raw, chunk if is_last else none_of_it))
-        )
-    return drafts
-
-
-def _last_drafts(splitter: ChannelSplitter, unseen: Chunk, finish: Finish) -> list[Draft]:
-    """The events of what came with the end, and of what was held back until it."""
-    if finish.last is None:
-        return _drafts(splitter.flush(), unseen)
-    return _drafts(splitter.feed(finish.last.text) + splitter.flush(), joined(unseen, finish.last))
-
-
-def _done(finish: Finish, timings: dict[str, float]) -> Draft:
-    usage = {
-        "prompt_tokens": finish.prompt_tokens,
-        "completion_tokens": finish.completion_tokens,
-        "cached_tokens": finish.cached_tokens,
-    }
-    return Draft(Kind.DONE, encode({"finish": finish.reason, "usage": usage, "timings": timings}))
 
 
 def _refusal(pin: Pin, capabilities: Capabilities, emitted: Emitted) -> Draft | None:

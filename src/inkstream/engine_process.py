@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +18,8 @@ from urllib.parse import urlsplit
 
 from inkstream import models
 from inkstream.config import Settings
-from inkstream.engines import Phase, Sampling, Status, Weights, create
+from inkstream.display import Progress
+from inkstream.engines import Engine, Phase, Sampling, Status, Weights, create
 from inkstream.engines.link import Host
 from inkstream.errors import ConfigError, ModelError
 from inkstream.words import Words, language
@@ -49,10 +51,16 @@ async def offer(settings: Settings, on_listening: Callable[[str], None]) -> None
 async def _load_and_offer(settings: Settings, host: Host) -> None:
     weights, notice = None, None
     if settings.engine != "scripted":
+        console = Progress(sys.stderr, Words(language(os.environ)), is_terminal=False)
+
+        def on_progress(download: models.Download) -> None:
+            host.report(_downloading(download))
+            console(download)
+
         found = await models.fetch(
             settings.model,
             settings.data_dir / "models",
-            on_progress=lambda download: host.report(_downloading(download)),
+            on_progress=on_progress,
             offline=settings.offline,
             is_default=settings.model == Settings().model,
         )
@@ -61,7 +69,19 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
         logger.warning("%s", Words(language(os.environ))(notice["en"], notice["zh"]))
     async with create(settings, weights) as engine:
         host.attach(engine, notice)
+        await _announce(engine)
         await asyncio.get_running_loop().create_future()
+
+
+async def _announce(engine: Engine) -> None:
+    """Tell the console how loading ended."""
+    status = engine.status
+    while status.phase not in (Phase.READY, Phase.GIVEN_UP):
+        status = await engine.status_after(status)
+    if status.phase is Phase.READY:
+        logger.info("%s is loaded and answers", engine.describe().model)
+    else:
+        logger.error("%s", status.message)
 
 
 def _weights(model: models.Model) -> Weights:

@@ -57,6 +57,7 @@ class Gateway:
         self._settings, self._say = settings, say
         self._server: Server | None = None
         self._engine = joined_engine(settings)
+        self._has_said_progress = False  # of the engine that the supervisor has started last
 
     async def serve(self) -> None:
         """Serve until told to stop.
@@ -82,6 +83,7 @@ class Gateway:
         verdict = message.get("engine")
         if not isinstance(self._engine, LinkEngine) or not isinstance(verdict, dict):
             return
+        self._has_said_progress = False
         if verdict.get("phase") == Phase.GIVEN_UP:
             self._engine.give_up(
                 Status(Phase.GIVEN_UP, code=verdict.get("code"), message=verdict.get("message"))
@@ -106,7 +108,9 @@ class Gateway:
         self._say({"ready": f"http://{host}:{port}{self._settings.base_path}"})
 
     def _progress(self) -> None:
-        self._say({"progress": True})
+        if not self._has_said_progress:
+            self._has_said_progress = True
+            self._say({"progress": True})
 
 
 def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:

@@ -19,7 +19,8 @@ from typing import Self
 from inkstream.admission import Admission
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
 from inkstream.config import Settings
-from inkstream.drive import STOPPED, Drive, Surroundings, failed
+from inkstream.drafts import STOPPED, failed
+from inkstream.drive import Drive, Surroundings
 from inkstream.engines import Emitted, Engine, Phase, Prompt, Status
 from inkstream.errors import (
     Conflict,
@@ -224,9 +225,6 @@ class Runs:
         run = await self.get(principal, run_id)
         return fold(await self._events(run.id))
 
-    async def events(self, principal: str, run_id: str) -> list[Event]:
-        return await self._events((await self.get(principal, run_id)).id)
-
     async def require_cursor(self, run: Run, cursor: Cursor) -> None:
         """Raises Conflict ``reset`` where the log has no such event."""
         if cursor.seq == 0:
@@ -240,12 +238,14 @@ class Runs:
 
     async def follow(self, principal: str, run_id: str, after: int) -> AsyncGenerator[list[Event | Note]]:
         """See ``Log.follow``. While this is open the run has a reader. Raises NotFound, Expired."""
-        await self.get(principal, run_id)
         drive = self._drives.get(run_id)
-        if drive is not None:
+        if drive is not None and drive.run.principal != principal:
+            drive = None
+        if drive is not None:  # before anything is awaited: a reader that leaves at once has been one
             drive.readers += 1
             self._disarm(drive)
         try:
+            await self.get(principal, run_id)
             async with contextlib.aclosing(self._log.follow(run_id, after)) as batches:
                 async for batch in batches:
                     yield batch

@@ -63,7 +63,9 @@ export class Conversation {
   }
 
   get isBusy(): boolean {
-    return this.live !== null || this.outgoing !== null
+    // Before its messages are known, a question to a chat would have no place in it.
+    const isUnknown = this.isLoading && this.messages.length === 0
+    return this.live !== null || this.outgoing !== null || isUnknown
   }
 
   /** Show a chat, or an empty page for a new one. */
@@ -73,14 +75,16 @@ export class Conversation {
     this.chat = chat
     this.messages = []
     this.live = null
-    this.outgoing = null
+    this.outgoing = waitingFor(chat)
     this.sendProblem = null
     this.loadProblem = null
     this.isLoading = false
     this.draft = kept.get(`draft.${chat ?? 'new'}`) ?? ''
+    const { outgoing } = this
     const { signal } = this.#shown
     await (chat === null ? this.#listEarlier() : this.#load(chat))
-    if (!signal.aborted) await this.#sendWhatWaits()
+    // What has been asked or taken back meanwhile is under way already, or no longer wanted.
+    if (!signal.aborted && outgoing && this.outgoing === outgoing) await this.#send(outgoing)
   }
 
   keepDraft(text: string): void {
@@ -89,6 +93,7 @@ export class Conversation {
   }
 
   async ask(content: string): Promise<void> {
+    if (this.isBusy) return
     const parent = this.messages.at(-1)?.id ?? null
     this.keepDraft('')
     await this.#start({ content, parent })
@@ -184,11 +189,14 @@ export class Conversation {
   /** Read the chat and follow its last answer while it lives, unless that is the run `unreadable`. */
   async #load(chat: string, unreadable: string | null = null): Promise<void> {
     const { signal } = this.#shown
+    const before = this.messages
     this.isLoading = true
     try {
       const contents = await patiently(() => this.#api.chat(chat), this.#world, signal)
       if (signal.aborted) return
       this.loadProblem = null
+      // What has been asked meanwhile is newer than what was read.
+      if (this.messages !== before) return
       this.messages = newestPath(contents.messages)
     } catch (error) {
       if (!signal.aborted) this.loadProblem = this.#refuse(error)
@@ -199,11 +207,6 @@ export class Conversation {
     const last = this.messages.at(-1)
     const isAlive = last !== undefined && !isTerminal(last.state)
     if (isAlive && last.run && last.run !== unreadable) void this.#read(last, last.run)
-  }
-
-  async #sendWhatWaits(): Promise<void> {
-    const waiting = keptOutgoing()
-    if (waiting !== null && waiting.chat === this.chat) await this.#send(waiting)
   }
 
   async #start(ask: Ask): Promise<void> {
@@ -306,4 +309,9 @@ export class Conversation {
     if (error instanceof StreamError) return new ApiError('refused', error.type, error.message)
     throw error
   }
+}
+
+function waitingFor(chat: string | null): Outgoing | null {
+  const waiting = keptOutgoing()
+  return waiting?.chat === chat ? waiting : null
 }

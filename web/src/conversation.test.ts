@@ -5,7 +5,11 @@ import { Conversation } from './conversation.svelte.ts'
 import type { Message } from './stream/wire.ts'
 import { bytes, FakeWorld, streamOf } from './stream/world.fake.ts'
 
-type Reply = (request: { body: unknown; key: string | null; init: RequestInit }) => Response
+type Reply = (request: {
+  body: unknown
+  key: string | null
+  init: RequestInit
+}) => Response | Promise<Response>
 
 const HEAD = 'retry: 2000\n: ok\n\n'
 const STARTED = 'id: 1:1\nevent: started\ndata: {"model":"m","seed":1}\n\n'
@@ -191,6 +195,23 @@ test('a run that the server does not know is asked for once', async () => {
   expect(conversation.isBusy).toBe(false)
 })
 
+test('a question asked before the page has loaded is asked once', async () => {
+  const { world, asked } = server({
+    'GET chats': () => Response.json({ chats: [] }),
+    'POST chats': () => Response.json({ id: 'c' }, { status: 201 }),
+    'POST chats/c/messages': () => Response.json({ message: running, run: { id: 'r' } }),
+    'GET runs/r/events': ({ init }) => streamOf([bytes(HEAD + STARTED)], 'hang', init),
+  })
+  const conversation = conversationIn(world)
+  const opened = conversation.open(null)
+  const answered = conversation.ask('Why?')
+  await world.until(Promise.all([opened, answered]))
+  expect(asked.filter((call) => call.startsWith('POST'))).toEqual([
+    'POST chats',
+    'POST chats/c/messages',
+  ])
+})
+
 test('a refused question can be sent again or taken back', async () => {
   const { world } = server({
     'GET chats/c': chatWith(),
@@ -296,6 +317,48 @@ test('a run that starts elsewhere in this chat is found', async () => {
   expect(conversation.live?.run).toBe('r')
 })
 
+test('what was read before a question was asked does not hide it', async () => {
+  const reads: ((response: Response) => void)[] = []
+  const routes: Record<string, Reply> = {
+    'GET chats/c': chatWith(question, message({ id: 'a', parent: 'q', created_at: 2 })),
+    'GET live': ({ init }) =>
+      streamOf(
+        [bytes(`event: snapshot\ndata: {"runs":[],"engine":{"phase":"ready"}}\n\n`)],
+        'hang',
+        init,
+      ),
+    'POST chats/c/messages': ({ body }) => {
+      expect(body).toEqual({ content: 'And then?', parent: 'a' })
+      return Response.json({ message: { ...running, id: 'b', parent: 'q2' }, run: { id: 'r' } })
+    },
+    'GET runs/r/events': ({ init }) =>
+      streamOf([bytes(HEAD + STARTED + text(2, 'Hi'))], 'hang', init),
+  }
+  const { world } = server(routes)
+  const conversation = conversationIn(world)
+  await world.until(conversation.open('c'))
+  routes['GET chats/c'] = () => new Promise((resolve) => reads.push(resolve))
+  void conversation.watch()
+  await world.settle()
+  expect(reads).toHaveLength(1)
+  void conversation.ask('And then?')
+  await world.settle()
+  reads[0]?.(Response.json({ chat: { id: 'c' }, messages: [question] }))
+  await world.settle()
+  expect(conversation.messages.map(({ id }) => id)).toEqual(['q', 'a', 'q2', 'b'])
+  expect(answerText(conversation)).toBe('Hi')
+})
+
+test('a question asked before its chat is known stays a draft', async () => {
+  const { world, asked } = server({ 'GET chats/c': () => new Promise(() => {}) })
+  const conversation = conversationIn(world)
+  void conversation.open('c')
+  conversation.keepDraft('Why?')
+  await world.until(conversation.ask('Why?'))
+  expect(conversation.draft).toBe('Why?')
+  expect(asked).toEqual(['GET chats/c'])
+})
+
 test('leaving a chat lets go of its run', async () => {
   let isReleased = false
   const { world } = server({
@@ -315,6 +378,19 @@ test('leaving a chat lets go of its run', async () => {
   expect(isReleased).toBe(true)
   expect(conversation.live).toBeNull()
   expect(world.isIdle).toBe(true)
+})
+
+test('a question asked while an answer runs stays a draft', async () => {
+  const { world, asked } = server({
+    'GET chats/c': chatWith(question, running),
+    'GET runs/r/events': ({ init }) => streamOf([bytes(HEAD + STARTED)], 'hang', init),
+  })
+  const conversation = conversationIn(world)
+  await world.until(conversation.open('c'))
+  conversation.keepDraft('And then?')
+  await world.until(conversation.ask('And then?'))
+  expect(conversation.draft).toBe('And then?')
+  expect(asked).not.toContain('POST chats/c/messages')
 })
 
 test('a draft is kept per chat', async () => {

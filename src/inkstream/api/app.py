@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import inkstream
@@ -54,8 +54,12 @@ def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
 
     async def strip(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
-        if path == prefix or path.startswith(f"{prefix}/"):
-            path = path[len(prefix) :] or "/"
+        if scope["type"] == "http" and path == prefix:
+            # The page's relative addresses need the slash.
+            await RedirectResponse(f"{prefix}/")(scope, receive, send)
+            return
+        if path.startswith(f"{prefix}/"):
+            path = path[len(prefix) :]
         scope = {**scope, "path": path, "root_path": prefix}
         await app(scope, receive, send)
 

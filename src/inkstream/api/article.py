@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -31,6 +29,7 @@ from starlette.responses import Response
 
 from inkstream.api.chunker import Chunker, Grain
 from inkstream.api.services import SamplingIn, Services, principal_of, services
+from inkstream.api.sse import OPENING, frames_of
 from inkstream.ask import Ask
 from inkstream.config import Settings
 from inkstream.engines import Message
@@ -181,8 +180,9 @@ async def _answer(request: Request, asked: StreamIn, cursor: str | None, key: st
     else:
         started = await here.runs.start(principal, asked.ask(here.settings), key or None, asked.digest())
         run, position = started.id, Position()
-    events = here.runs.follow(principal, run, 0)
-    return here.stream(_frames(events, _Writer(run, asked.format, asked.chunk, position)))
+    writer = _Writer(run, asked.format, asked.chunk, position)
+    frames = frames_of(here.runs.follow(principal, run, 0), writer.frames)
+    return here.stream(frames, opening=OPENING + writer.cursor())
 
 
 def _parsed(cursor: str) -> tuple[str, str]:
@@ -210,14 +210,6 @@ async def _position(here: Services, principal: str, run: str, found: str) -> Pos
             f"run {run!r} has {len(text)} characters, not {chars}. Ask again without a cursor.", code="reset"
         )
     return Position(chars, text[:chars].endswith("\r"))
-
-
-async def _frames(batches: AsyncGenerator[list[Event | Note]], writer: _Writer) -> AsyncGenerator[bytes]:
-    yield writer.cursor()
-    async with aclosing(batches):
-        async for batch in batches:
-            if frames := b"".join(map(writer.frames, batch)):
-                yield frames
 
 
 class _Writer:

@@ -236,7 +236,7 @@ class _Sentences:
         self._is_starred = False
 
     def next(self, text: str, start: int, longest: int) -> int | None:
-        while self._border <= start or self._has_only_blanks(text, start, longest):
+        while self._border <= start or text[start : self._border].isspace():
             border = self._read(text)
             if border is None:
                 return None
@@ -251,9 +251,6 @@ class _Sentences:
         self._border -= count
         if self._candidate:
             self._candidate.border -= count
-
-    def _has_only_blanks(self, text: str, start: int, longest: int) -> bool:
-        return self._border - start <= longest and text[start : self._border].isspace()
 
     def _read(self, text: str) -> int | None:
         """Read on up to the next border."""

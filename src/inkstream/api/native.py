@@ -131,7 +131,7 @@ async def post_message(
     answer = Ask.decode(run.record).answer
     if answer is None:
         raise Conflict("the idempotency key belongs to a run outside of conversations.", code="key_reused")
-    message = await here.runs.fold(principal, replace(answer, run=run.id, state=run.state))
+    message = await here.runs.fold(principal, replace(answer, run=run.id))
     return json_response({"message": _message(message), "run": _run(run)}, 202)
 
 

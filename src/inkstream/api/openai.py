@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from inkstream.api.errors import error_body, error_response
 from inkstream.api.services import SamplingIn, Services, json_response, principal_of, services
+from inkstream.api.sse import frames_of
 from inkstream.ask import Ask
 from inkstream.engines import Message, Sampling
 from inkstream.errors import EngineError, EngineLost, InkstreamError, Invalid, NotFound, Overloaded
@@ -197,7 +198,8 @@ async def create_chat_completion(request: Request, asked: CompletionIn) -> Respo
     run = await here.runs.start(principal, asked.ask())
     batches = here.runs.follow(principal, run.id, 0)
     if asked.stream:
-        return here.stream(_frames(batches, _Writer(run, asked.wants_usage)), opening=b": ok\n\n")
+        writer = _Writer(run, asked.wants_usage)
+        return here.stream(frames_of(batches, writer.frames), opening=b": ok\n\n")
     return await _while_connected(request, _whole(run, batches))
 
 
@@ -250,13 +252,6 @@ class _Writer:
             head = self._head.replace(b'"usage":null', b'"usage":%b' % orjson.dumps(_usage(payload)))
             frames += head + b',"choices":[]}\n\n'
         return frames + b"data: [DONE]\n\n"
-
-
-async def _frames(batches: AsyncGenerator[list[Event | Note]], writer: _Writer) -> AsyncGenerator[bytes]:
-    async with aclosing(batches):
-        async for batch in batches:
-            if frames := b"".join(map(writer.frames, batch)):
-                yield frames
 
 
 async def _whole(run: Run, batches: AsyncGenerator[list[Event | Note]]) -> Response:

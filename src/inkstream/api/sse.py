@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -136,8 +136,11 @@ def _reraise_own_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-async def frames_of(batches: AsyncGenerator[list[Event | Note]]) -> AsyncGenerator[bytes]:
-    """A run's events as they stand in the log, a write per batch."""
+async def frames_of(
+    batches: AsyncGenerator[list[Event | Note]], write: Callable[[Event | Note], bytes] = frame
+) -> AsyncGenerator[bytes]:
+    """A run's events, by default as they stand in the log, in one piece per batch."""
     async with contextlib.aclosing(batches):
         async for batch in batches:
-            yield b"".join(map(frame, batch))
+            if piece := b"".join(map(write, batch)):
+                yield piece

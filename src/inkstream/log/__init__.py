@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from inkstream.events import Draft, Event, Kind, Note, RunState
 
@@ -57,8 +57,7 @@ class Claim:
     last_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Events for one run. They are appended only if ``expected_seq`` is still the run's last number."""
 
     claim: Claim
@@ -66,8 +65,7 @@ class Entry:
     events: Sequence[Draft]
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """``seq`` is the run's last number now; ``stop_requested`` the flag as of this commit."""
 
     seq: int

@@ -46,11 +46,17 @@ class Feed:
     events: list[Event] = field(default_factory=list)
     notes: dict[str, tuple[int, Note]] = field(default_factory=dict)
     version: int = 0
-    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    bell: asyncio.Event | None = None  # there is one only while somebody listens
+
+    def listen(self) -> asyncio.Event:
+        if self.bell is None:
+            self.bell = asyncio.Event()
+        return self.bell
 
     def ring(self) -> None:
-        self.bell.set()
-        self.bell = asyncio.Event()
+        if self.bell is not None:
+            self.bell.set()
+            self.bell = None
 
     def add(self, events: list[Event]) -> None:
         self.events.extend(events)
@@ -167,7 +173,7 @@ class SqliteLog:
         cursor, version = after, 0
         while not self._is_closed:
             feed = self._feeds.get(run)
-            bell = feed.bell if feed else None
+            bell = feed.listen() if feed else None
             notes: list[Note] = []
             if feed is not None and feed.version > version:
                 notes, version = feed.notes_after(version), feed.version

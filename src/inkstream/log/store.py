@@ -18,14 +18,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from struct import Struct
 
 from inkstream.errors import Fenced, KeyReused, LogError, LogUnwritable, NotFound
 from inkstream.events import NEXT, Event, Kind, RunState
 from inkstream.log import Appended, Claim, Entry, NewRun, Run
+from inkstream.log.packing import pack, unpack
 
 PAGE_EVENTS = 32
 TRIM_STEPS = 256
@@ -33,9 +33,6 @@ JOURNAL_STEPS = 4096  # an older tail is paged early, so that an idle run cannot
 LEASE_SECONDS = 10.0
 NOW = "(julianday('now') - 2440587.5) * 86400.0"  # the store's clock; unixepoch('subsec') needs SQLite 3.42
 BALLAST_BYTES = 1 << 20
-KINDS = tuple(Kind)
-KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
-HEAD = Struct("<QIIBII")  # run's row, epoch, seq, kind, length of data, length of seam
 
 # AUTOINCREMENT: the journal may still name a run that is forgotten; its number must never be another's.
 SCHEMA = """
@@ -72,7 +69,17 @@ class Tail:
     stop_requested: bool
     deaths: int
     events: list[Event] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)  # the same, as a page will have them
     first_step: int = 0
+
+    def add(self, events: list[Event], packed: bytes, step: int) -> None:
+        if not self.events:
+            self.first_step = step
+        self.events += events
+        self.packed.append(packed)
+        self.last_seq = events[-1].seq
+        for event in events:
+            self.state = NEXT[self.state, event.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +103,6 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise LogUnwritable(f"the log {path} cannot be opened: {error}") from error
-
-
-def pack(n: int, events: Iterable[Event]) -> bytes:
-    pieces: list[bytes] = []
-    for event in events:
-        kind = KIND_CODES[event.kind]
-        pieces.append(HEAD.pack(n, event.epoch, event.seq, kind, len(event.data), len(event.seam)))
-        pieces.append(event.data)
-        pieces.append(event.seam)
-    return b"".join(pieces)
-
-
-def unpack(body: bytes) -> Iterator[tuple[int, Event]]:
-    at = 0
-    while at < len(body):
-        n, epoch, seq, kind, data_length, seam_length = HEAD.unpack_from(body, at)
-        seam_at = at + HEAD.size + data_length
-        at_next = seam_at + seam_length
-        yield n, Event(epoch, seq, KINDS[kind], body[at + HEAD.size : seam_at], body[seam_at:at_next])
-        at = at_next
 
 
 def read_pages(db: sqlite3.Connection, run: str, after: int, limit: int) -> list[Event]:
@@ -193,7 +180,7 @@ class Store:
             for n, event in unpack(body):
                 tail = tails.get(n)
                 if tail is not None and event.seq > tail.last_seq:
-                    self._advance(tail, event, step)
+                    tail.add([event], pack(n, [event]), step)
 
     # Transactions
 
@@ -388,9 +375,9 @@ class Store:
             if tail is None or events is None:
                 committed.results.append(None)
                 continue
-            body.append(pack(tail.n, events))
-            for event in events:
-                self._advance(tail, event, self._step)
+            packed = pack(tail.n, events)
+            body.append(packed)
+            tail.add(events, packed, self._step)
             committed.results.append(Appended(tail.last_seq, tail.stop_requested))
             committed.events.append((entry.claim.run, events))
         return committed
@@ -410,13 +397,6 @@ class Store:
             for seq, draft in enumerate(entry.events, tail.last_seq + 1)
         ]
 
-    @staticmethod
-    def _advance(tail: Tail, event: Event, step: int) -> None:
-        tail.first_step = tail.first_step if tail.events else step
-        tail.events.append(event)
-        tail.last_seq = event.seq
-        tail.state = NEXT[tail.state, event.kind]
-
     def _page_touched(self, runs: set[str]) -> None:
         for run in runs:
             tail = self.open_runs[run]
@@ -434,9 +414,9 @@ class Store:
     def _page(self, tail: Tail) -> None:
         first, last = tail.events[0].seq, tail.events[-1].seq
         self._db.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?)", (tail.n, first, last, pack(tail.n, tail.events))
+            "INSERT INTO pages VALUES (?, ?, ?, ?)", (tail.n, first, last, b"".join(tail.packed))
         )
-        tail.events = []
+        tail.events, tail.packed = [], []
 
     def _end(self, run: str, tail: Tail) -> None:
         self._db.execute(

@@ -65,6 +65,8 @@ export interface DownloadDetail {
   readonly seconds_left?: number | null
   /** What it is waiting for, where it is. */
   readonly note?: string | null
+  /** What users of this engine must be told, whatever it does. */
+  readonly notice?: { readonly en: string; readonly zh: string }
 }
 
 export interface EngineStatus {
