@@ -95,8 +95,17 @@ def _show(reports: list[Report]) -> None:
 
 
 def _tell(options: argparse.Namespace, reports: list[Report], violations: int, seconds: float) -> None:
-    blows = sum(int(report.figures.get("blows", 0)) for report in reports)
-    print(f"\n{blows} blows, {violations} violations, {seconds:.0f} s, seed {options.seed}")
+    print(f"\nin all, seed {options.seed}, {seconds:.0f} s")
+    for name in (
+        "blows",
+        "runs",
+        "  seams",
+        "readers",
+        "  cut by the reader, at any byte",
+        "  cut by a death",
+    ):
+        print(f"  {name:<44} {sum(int(report.figures[name]) for report in reports)}")
+    print(f"  {'violations':<44} {violations}")
     if options.json:
         told = {"seed": options.seed, "seconds": seconds, "trials": [report.as_json() for report in reports]}
         options.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
