@@ -18,8 +18,8 @@ from tests.torture.report import Report
 
 MODEL = "smollm2-135m"
 MODELS = Path(__file__).parents[2] / ".build" / "models"
-LLAMA_SHARE = 0.2
-"""Of the blows and of the time. Loading weights after each death makes them slow, not more telling."""
+LLAMA_BLOWS, LLAMA_SECONDS = 0.1, 0.35
+"""Shares of all blows and of the time: loading weights after each death makes these slow."""
 
 
 def main() -> int:
@@ -60,19 +60,21 @@ def _command(options: argparse.Namespace) -> str:
 
 
 async def _torture(options: argparse.Namespace, folder: Path) -> list[Report]:
-    share = {"scripted": 0.0, "llama": 1.0, "both": LLAMA_SHARE}[options.engine]
+    blows, time_share = {"scripted": (0, 0), "llama": (1, 1), "both": (LLAMA_BLOWS, LLAMA_SECONDS)}[
+        options.engine
+    ]
     reports = []
-    if share < 1:
-        kills, seconds = round(options.kills * (1 - share)), options.seconds * (1 - share)
+    if blows < 1:
+        kills, seconds = round(options.kills * (1 - blows)), options.seconds * (1 - time_share)
         reports.append(
             await trials.scripted(
                 folder / "scripted", options.seed, kills=kills, seconds=seconds, askers=options.askers
             )
         )
         _show(reports)
-    if share > 0:
+    if blows > 0:
         model = await models.fetch(options.model, MODELS, on_progress=lambda _: None)
-        kills, seconds = round(options.kills * share), options.seconds * share
+        kills, seconds = round(options.kills * blows), options.seconds * time_share
         reports.append(
             await trials.llama(
                 folder / "llama", options.seed, model.path, kills=kills, seconds=seconds, askers=6
