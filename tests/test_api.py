@@ -8,6 +8,7 @@ import random
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,23 @@ async def test_an_expired_run_is_gone_with_the_address_of_its_message(tmp_path: 
 
 
 # Asking
+
+
+async def test_requests_that_are_repeated_before_the_first_is_answered_are_one_answer(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, SLOW) as live, client(live) as http:
+        chat = (await http.post("/api/chats", json={})).json()["id"]
+        post = partial(
+            http.post,
+            f"/api/chats/{chat}/messages",
+            json={"content": "hello"},
+            headers={"Idempotency-Key": "once"},
+        )
+        replies = await asyncio.gather(*(post() for _ in range(30)))
+        assert {reply.status_code for reply in replies} == {202}, [reply.text for reply in replies]
+        assert len({reply.json()["run"]["id"] for reply in replies}) == 1
+        assert len((await http.get(f"/api/chats/{chat}")).json()["messages"]) == 2
 
 
 async def test_a_repeated_request_is_one_answer_and_another_body_is_refused(tmp_path: Path) -> None:

@@ -395,10 +395,10 @@ async def test_a_dying_engine_delays_nobody_else_for_good(tmp_path: Path) -> Non
 async def test_every_engine_that_writes_is_of_use_even_if_the_one_before_died_idle(tmp_path: Path) -> None:
     told: list[str] = []
     async with world(tmp_path, on_progress=lambda: told.append("of use")) as w:
-        for life in range(1, 4):
+        for _ in range(3):
+            told.clear()
             await w.events(await w.ask())
-            await w.events(await w.ask())
-            assert len(told) == life
+            assert told
             async with w.runs.live("local") as (_, news):
                 w.engine.die()
                 while not isinstance(await news.get(), Status):

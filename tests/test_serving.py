@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from inkstream import config
 from inkstream.config import Settings
+from inkstream.gateway import Gateway
 from inkstream.probe import free_port
 from inkstream.serving import engine_key
 from tests.fake_hub import fake_hub
@@ -92,6 +93,14 @@ def child_of(process: Process, command: str) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     (found,) = [pid for pid in children if command in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
     return int(found)
+
+
+async def test_a_gateway_that_is_stopped_before_it_serves_ends_all_the_same(tmp_path: Path) -> None:
+    url = "tcp://127.0.0.1:9"
+    gateway = Gateway(Settings(data_dir=tmp_path, port=0, engine_url=url, engine_key="key"), lambda _: None)
+    gateway.stop()
+    async with asyncio.timeout(10):
+        await gateway.serve()
 
 
 async def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def passed(report: Report) -> Report:
 async def test_killed_stopped_cut_and_stopped_short_every_answer_is_as_if_nothing_had_been(
     tmp_path: Path,
 ) -> None:
-    report = passed(await trials.scripted(tmp_path, drawn_seed(), kills=16, seconds=20, askers=8))
+    report = passed(await trials.scripted(tmp_path, drawn_seed(), kills=12, seconds=12, askers=8))
     assert int(report.figures["blows"]) >= 3
     assert int(report.figures["runs"]) >= 8
 
@@ -83,7 +83,7 @@ async def test_a_long_answer_leaves_the_gateways_memory_flat(tmp_path: Path) -> 
 @pytest.mark.real
 @pytest.mark.timeout(120)
 async def test_many_answers_at_once_all_go_on_and_as_many_again_need_no_more_memory(tmp_path: Path) -> None:
-    passed(await load.crowd(tmp_path, drawn_seed(), runs=80))
+    passed(await load.crowd(tmp_path, drawn_seed(), runs=80, tokens_per_second=10))
 
 
 # What a reader notices

@@ -56,6 +56,7 @@ class Gateway:
         """Raises ConfigError for an engine URL that is none."""
         self._settings, self._say = settings, say
         self._server: Server | None = None
+        self._is_stopped = False
         self._engine = joined_engine(settings)
         self._has_said_progress = False  # of the engine that the supervisor has started last
 
@@ -72,9 +73,11 @@ class Gateway:
                 open_services(self._settings, self._engine, streams, self._progress) as services,
             ):
                 self._server = Server(self._config(create_app(services)), streams, lambda: self._ready(port))
+                self._server.should_exit = self._is_stopped
                 await self._server.serve(sockets=[sock])
 
     def stop(self) -> None:
+        self._is_stopped = True
         if self._server is not None:
             self._server.should_exit = True
 

@@ -57,9 +57,7 @@ class Runs:
         self.admission = Admission(settings.queue)
         self._log = log
         self._settings = settings
-        self._around = Surroundings(log, engine, self.admission, self._progress)
-        self._on_progress = on_progress
-        self._has_told_progress = False
+        self._around = Surroundings(log, engine, self.admission, on_progress)
         self._drives: dict[str, Drive] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._live: set[asyncio.Queue[Run | Status | None]] = set()
@@ -315,7 +313,6 @@ class Runs:
         status = self.engine.status
         while True:
             is_ready = status.phase is Phase.READY
-            self._has_told_progress = False
             self.admission.set_slots(self.engine.describe().slots if is_ready else 0)
             payload = asdict(status)
             for drive in list(self._drives.values()):
@@ -324,12 +321,6 @@ class Runs:
             if status.phase is Phase.GIVEN_UP:
                 self._fail_all(status)
             status = await self._next_status(status)
-
-    def _progress(self) -> None:
-        """Tell the first token of every engine: the supervisor forgives it the deaths before."""
-        if not self._has_told_progress:
-            self._has_told_progress = True
-            self._on_progress()
 
     async def _next_status(self, seen: Status) -> Status:
         """The engine's next status; one that answers nobody for too long counts as given up."""

@@ -84,7 +84,7 @@ async def _torture(options: argparse.Namespace, folder: Path) -> list[Report]:
         _show(reports)
         reports.append(await load.long_answer(folder / "long", options.seed, tokens=100_000))
         _show(reports)
-        reports.append(await load.crowd(folder / "crowd", options.seed, runs=1000))
+        reports.append(await load.crowd(folder / "crowd", options.seed, runs=1000, tokens_per_second=2))
         _show(reports)
     return reports
 

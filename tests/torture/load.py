@@ -46,9 +46,9 @@ async def long_answer(folder: Path, seed: int, *, tokens: int) -> Report:
     return found
 
 
-async def crowd(folder: Path, seed: int, *, runs: int) -> Report:
+async def crowd(folder: Path, seed: int, *, runs: int, tokens_per_second: float) -> Report:
     """All at once, a reader each, and then as many again: for them the gateway must need nothing more."""
-    script = Script(tokens_per_second=2, answer_tokens=CROWD_TOKENS, slots=runs)
+    script = Script(tokens_per_second=tokens_per_second, answer_tokens=CROWD_TOKENS, slots=runs)
     campaign, server = Campaign(seed), Server(folder, settings(script))
     async with server, Client(server.port, campaign.blame) as client:
         await in_peace(server, client, _question("warm up", 4), "warm up")
