@@ -32,9 +32,8 @@ async def measure(folder: Path, runs: int, steps: int) -> None:
         await log.append([Entry(claim, seq, [TOKEN]) for claim in claims])
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     await log.aclose()
-    print(
-        f"{runs:4} runs: {cpu / runs / steps * 1e6:6.1f} µs CPU per event, {wall / steps * 1e3:.2f} ms per commit"
-    )
+    per_event, per_commit = cpu / runs / steps * 1e6, wall / steps * 1e3
+    print(f"{runs:4} runs: {per_event:6.1f} µs CPU per event, {per_commit:.2f} ms per commit")
 
 
 if __name__ == "__main__":
