@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from inkstream import engines
-from inkstream.ask import Ask
+from inkstream.ask import Ask, encode_seam
 from inkstream.config import Settings
 from inkstream.conversation import NEWEST, Tree
 from inkstream.engines import (
@@ -30,7 +31,7 @@ from inkstream.engines import (
 )
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.errors import Conflict, EngineLost, Expired, Invalid, KeyReused, NotFound, Overloaded
-from inkstream.events import Cursor, Event, Kind, Note, RunState, fold, text_of
+from inkstream.events import Cursor, Event, Kind, Note, RunState, encode, fold, text_of
 from inkstream.history import History, Message
 from inkstream.log import Run
 from inkstream.log.sqlite import SqliteLog
@@ -222,6 +223,14 @@ async def test_an_error_that_nobody_expected_reaches_the_reader(
         event = (await w.events(await w.ask()))[-1]
     assert (event.kind, event.payload["code"]) == (Kind.FAILED, "internal")
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_is_stored_takes_the_memory_of_its_bytes_and_no_more() -> None:
+    tracemalloc.start()
+    kept = [(encode({"text": str(i)}), encode_seam(str(i), Chunk(str(i), 1, (i,)))) for i in range(1000)]
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used / len(kept) < 1024
 
 
 # Starting
