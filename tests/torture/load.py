@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 0.25
 LONG_ANSWER_MIB = 96
 """What one answer of 10⁵ tokens may cost at most, for a moment, where it is folded whole for the history."""
 CROWD_TOKENS = 40
-MAX_GROWTH = 0.15
+MAX_GROWTH = 0.25
 """What the memory may grow by when as many runs as before come once more: allocators are not exact."""
 STALL_SECONDS = 10.0
 """Ten times what is seen on two busy cores: a run that stands still does so for much longer."""
