@@ -19,7 +19,7 @@ help:
 	@echo 'make serve    set everything up and serve the chat on http://127.0.0.1:8000'
 	@echo 'make test     everything that CI runs'
 	@echo 'make check    the quick part of it: format, lint, types, import rules, unit tests'
-	@echo 'make torture  kill the processes a thousand times and compare every answer'
+	@echo 'make torture  kill the processes a thousand times and compare every answer; TORTUREFLAGS=--seed=1'
 	@echo 'make wheel    dist/inkstream-*.whl with the page inside'
 	@echo 'make docs     docs/settings.md from the settings'
 	@echo 'make lock     requirements/*.txt from pyproject.toml; LOCKFLAGS=--upgrade for newer versions'
@@ -54,7 +54,7 @@ wheel: .venv/.package $(PAGE)
 	$(BIN)/hatchling build -t wheel
 
 torture: .venv/.dev
-	$(BIN)/python -m tests.torture
+	$(BIN)/python -m tests.torture $(TORTUREFLAGS)
 
 docs: .venv/.package
 	$(BIN)/python scripts/settings_page.py > docs/settings.md

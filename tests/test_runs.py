@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from inkstream import engines
-from inkstream.ask import Ask
+from inkstream.ask import Ask, encode_seam
 from inkstream.config import Settings
 from inkstream.conversation import NEWEST, Tree
 from inkstream.engines import (
@@ -30,8 +31,8 @@ from inkstream.engines import (
 )
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.errors import Conflict, EngineLost, Expired, Invalid, KeyReused, NotFound, Overloaded
-from inkstream.events import Cursor, Event, Kind, Note, RunState, fold, text_of
-from inkstream.history import History
+from inkstream.events import Cursor, Event, Kind, Note, RunState, encode, fold, text_of
+from inkstream.history import History, Message
 from inkstream.log import Run
 from inkstream.log.sqlite import SqliteLog
 from inkstream.runs import Runs
@@ -222,6 +223,14 @@ async def test_an_error_that_nobody_expected_reaches_the_reader(
         event = (await w.events(await w.ask()))[-1]
     assert (event.kind, event.payload["code"]) == (Kind.FAILED, "internal")
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_is_stored_takes_the_memory_of_its_bytes_and_no_more() -> None:
+    tracemalloc.start()
+    kept = [(encode({"text": str(i)}), encode_seam(str(i), Chunk(str(i), 1, (i,)))) for i in range(1000)]
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used / len(kept) < 1024
 
 
 # Starting
@@ -531,6 +540,36 @@ async def test_a_spent_budget_is_finished_without_asking(tmp_path: Path) -> None
         events = await w.events(run)
         assert events[-1].payload["finish"] == "length"
         assert events[-1].payload["usage"]["completion_tokens"] == 5
+
+
+async def test_recovery_leaves_alone_what_ends_while_it_is_busy_with_another_run(tmp_path: Path) -> None:
+    async with world(tmp_path, script=SLOW) as w:
+        chat = await w.history.create_chat("local")
+        lost, other = await say(w, chat.id, "lost"), await w.ask("other")
+        await w.until_text(lost)
+        await w.log.claim(lost.id, 1)
+        await until(lambda: lost.id not in w.runs._drives)
+        may_go_on, upsert = asyncio.Event(), w.history.upsert
+
+        async def held(*messages: Message) -> None:
+            await may_go_on.wait()
+            await upsert(*messages)
+
+        w.history.upsert = held  # type: ignore[method-assign]  # as slow as a busy disk
+        async with w.runs.live("local") as (_, news):
+            recovering = asyncio.create_task(w.runs.recover())
+            await until(lambda: other.id not in w.runs._drives)
+            may_go_on.set()
+            await recovering
+            told = [item for _ in range(news.qsize()) if isinstance(item := news.get_nowait(), Run)]
+        assert [run.state for run in told if run.id == other.id] == [RunState.DONE]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that sets no event of ours."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.001)
 
 
 # Conversations

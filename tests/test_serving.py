@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from inkstream import config
 from inkstream.config import Settings
+from inkstream.engines import Phase
+from inkstream.engines.link import LinkEngine
 from inkstream.gateway import Gateway
 from inkstream.probe import free_port
 from inkstream.serving import engine_key
@@ -101,6 +103,20 @@ async def test_a_gateway_that_is_stopped_before_it_serves_ends_all_the_same(tmp_
     gateway.stop()
     async with asyncio.timeout(10):
         await gateway.serve()
+
+
+async def test_an_engine_that_is_told_to_stop_gives_no_answer_up(tmp_path: Path, smollm2: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port('127.0.0.1')}"
+    joined = ("--engine-url", url, "--engine-key", "key", "--model", str(smollm2), "--context", "256")
+    async with inkstream(tmp_path, "engine", "--engine", "llama", *joined) as engine:
+        async with LinkEngine(url, "key") as link, asyncio.timeout(30):
+            status = link.status
+            while status.phase is not Phase.READY:
+                status = await link.status_after(status)
+            engine.send_signal(signal.SIGTERM)
+            status = await link.status_after(status)
+        assert status.phase is Phase.CONNECTING
+        assert await engine.wait() == 0
 
 
 async def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:

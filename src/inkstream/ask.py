@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from inkstream.engines import Chunk, Emitted, Message, Prompt, Sampling
-from inkstream.events import Event, Kind, RunState
+from inkstream.events import Event, Kind, RunState, encode
 from inkstream.history import Message as StoredMessage
 
 
@@ -45,7 +45,7 @@ class Ask:
     pin: Pin | None = None
 
     def encode(self) -> bytes:
-        return orjson.dumps(self)
+        return encode(self)
 
     @classmethod
     def decode(cls, record: bytes) -> Ask:
@@ -62,7 +62,7 @@ class Ask:
 
 
 def encode_pin(pin: Pin) -> bytes:
-    return orjson.dumps(pin)
+    return encode(pin)
 
 
 def decode_pin(stored: bytes | dict[str, Any] | None) -> Pin | None:
@@ -74,7 +74,7 @@ def decode_pin(stored: bytes | dict[str, Any] | None) -> Pin | None:
 
 def encode_seam(raw: str, chunk: Chunk) -> bytes:
     """The private part of a text event: what a continuing engine must know was emitted with it."""
-    return orjson.dumps([raw, chunk.ids, chunk.tokens, chunk.logprobs])
+    return encode([raw, chunk.ids, chunk.tokens, chunk.logprobs])
 
 
 def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:

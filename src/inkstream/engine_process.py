@@ -69,8 +69,12 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
         logger.warning("%s", Words(language(os.environ))(notice["en"], notice["zh"]))
     async with create(settings, weights) as engine:
         host.attach(engine, notice)
-        await _announce(engine)
-        await asyncio.get_running_loop().create_future()
+        try:
+            await _announce(engine)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            # Before the engine closes: it says that it will not come back, and its successor may.
+            await host.aclose()
 
 
 async def _announce(engine: Engine) -> None:

@@ -285,9 +285,9 @@ class Runs:
 
     async def recover(self) -> None:
         """Take up every run that nobody drives: conclude what has ended, go on with the rest."""
-        for run in await self._log.open_runs():
-            if run.id in self._drives:
-                continue
+        # Sorted out at once: a run that is driven now may have ended by the time that its turn comes.
+        left = [run for run in await self._log.open_runs() if run.id not in self._drives]
+        for run in left:
             ask = Ask.decode(run.record)
             if run.state.is_terminal:
                 await self._conclude(run.id, ask)

@@ -18,8 +18,8 @@ from tests.torture.report import Report
 
 MODEL = "smollm2-135m"
 MODELS = Path(__file__).parents[2] / ".build" / "models"
-LLAMA_SHARE = 0.2
-"""Of the blows and of the time. Loading weights after each death makes them slow, not more telling."""
+LLAMA_BLOWS, LLAMA_SECONDS = 0.1, 0.35
+"""Shares of all blows and of the time: loading weights after each death makes these slow."""
 
 
 def main() -> int:
@@ -60,19 +60,21 @@ def _command(options: argparse.Namespace) -> str:
 
 
 async def _torture(options: argparse.Namespace, folder: Path) -> list[Report]:
-    share = {"scripted": 0.0, "llama": 1.0, "both": LLAMA_SHARE}[options.engine]
+    blows, time_share = {"scripted": (0, 0), "llama": (1, 1), "both": (LLAMA_BLOWS, LLAMA_SECONDS)}[
+        options.engine
+    ]
     reports = []
-    if share < 1:
-        kills, seconds = round(options.kills * (1 - share)), options.seconds * (1 - share)
+    if blows < 1:
+        kills, seconds = round(options.kills * (1 - blows)), options.seconds * (1 - time_share)
         reports.append(
             await trials.scripted(
                 folder / "scripted", options.seed, kills=kills, seconds=seconds, askers=options.askers
             )
         )
         _show(reports)
-    if share > 0:
+    if blows > 0:
         model = await models.fetch(options.model, MODELS, on_progress=lambda _: None)
-        kills, seconds = round(options.kills * share), options.seconds * share
+        kills, seconds = round(options.kills * blows), options.seconds * time_share
         reports.append(
             await trials.llama(
                 folder / "llama", options.seed, model.path, kills=kills, seconds=seconds, askers=6
@@ -95,8 +97,17 @@ def _show(reports: list[Report]) -> None:
 
 
 def _tell(options: argparse.Namespace, reports: list[Report], violations: int, seconds: float) -> None:
-    blows = sum(int(report.figures.get("blows", 0)) for report in reports)
-    print(f"\n{blows} blows, {violations} violations, {seconds:.0f} s, seed {options.seed}")
+    print(f"\nin all, seed {options.seed}, {seconds:.0f} s")
+    for name in (
+        "blows",
+        "runs",
+        "  seams",
+        "readers",
+        "  cut by the reader, at any byte",
+        "  cut by a death",
+    ):
+        print(f"  {name:<44} {sum(int(report.figures[name]) for report in reports)}")
+    print(f"  {'violations':<44} {violations}")
     if options.json:
         told = {"seed": options.seed, "seconds": seconds, "trials": [report.as_json() for report in reports]}
         options.json.write_text(json.dumps(told, indent=1), encoding="utf-8")

@@ -86,7 +86,7 @@ def _readers(campaign: Campaign) -> dict[str, int]:
     counts = [reader.counts for reader in readers]
     return {
         "readers": len(readers),
-        "connections": sum(count.connections for count in counts),
+        "connections, those refused included": sum(count.connections for count in counts),
         "  cut by the reader, at any byte": sum(count.cuts for count in counts),
         "  cut by a death": sum(count.broken for count in counts),
     }
