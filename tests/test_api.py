@@ -103,7 +103,7 @@ async def test_every_event_is_as_the_schema_says(tmp_path: Path) -> None:
 
 
 async def test_every_cursor_gives_the_rest(tmp_path: Path) -> None:
-    async with serving(tmp_path, Script(answer_tokens=60)) as live, client(live) as http:
+    async with serving(tmp_path, Script(answer_tokens=25)) as live, client(live) as http:
         run = (await ask(http))["run"]["id"]
         events = [event async for event in follow(http, run)]
         whole = text_of(events)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 import uuid
@@ -39,6 +40,7 @@ from inkstream.log import Log, NewRun, Run
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 3.0
+BEATS_PER_ROUND = 10
 EXPIRE_RUNS = 50
 FIRST_READER_SECONDS = 10.0  # how long a run that dies with its reader waits for the first one
 STOP_WAIT_SECONDS = 2.0
@@ -296,15 +298,16 @@ class Runs:
                 self._drives[run.id].end_with(STOPPED)
 
     async def _keep_house(self) -> None:
-        """Renew the lease, take up what was left, and forget what is old, in small slices."""
-        while True:
+        """Renew the lease; now and then take up what was left and forget what is old, in small slices."""
+        for beat in itertools.count(1):
             await asyncio.sleep(RENEW_SECONDS)
             try:
                 await self._log.renew()
-                await self.recover()
-                before = time.time() - self._settings.retention_hours * 3600
-                while await self._log.expire(before, EXPIRE_RUNS):
-                    pass
+                if beat % BEATS_PER_ROUND == 0:
+                    await self.recover()
+                    before = time.time() - self._settings.retention_hours * 3600
+                    while await self._log.expire(before, EXPIRE_RUNS):
+                        pass
             except LogError as error:
                 logger.error("%s", error.message)
 
