@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint unit web page wheel lock docs torture clean
+.PHONY: help serve test check lint unit web page wheel lock docs size torture clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -22,6 +22,7 @@ help:
 	@echo 'make torture  kill the processes a thousand times and compare every answer; TORTUREFLAGS=--seed=1'
 	@echo 'make wheel    dist/inkstream-*.whl with the page inside'
 	@echo 'make docs     docs/settings.md from the settings'
+	@echo 'make size     how many lines there are, beside how many were planned'
 	@echo 'make lock     requirements/*.txt from pyproject.toml; LOCKFLAGS=--upgrade for newer versions'
 	@echo 'make clean    forget all that was built, downloaded models apart'
 
@@ -58,6 +59,9 @@ torture: .venv/.dev
 
 docs: .venv/.package
 	$(BIN)/python scripts/settings_page.py > docs/settings.md
+
+size: .venv/bin/python
+	@$(BIN)/python scripts/size.py
 
 lock: .build/lock/bin/uv
 	$(COMPILE) requirements/build.in -o requirements/build.txt

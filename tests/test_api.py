@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -485,7 +486,8 @@ async def test_everything_works_under_a_base_path(tmp_path: Path, prefix: str) -
         http.base_url = httpx.URL(f"{live.url}{prefix}/")
         run = (await ask(http))["run"]["id"]
         assert [event async for event in follow(http, run)][-1].event == "done"
-        assert "/chat/openapi.json" in (await http.get("/docs")).text
+        for name in await named_by_the_docs(http):
+            assert (await http.get(name)).status_code == 200
         assert (await http.get("/healthz")).json() == {"status": "ok"}
 
 
@@ -524,7 +526,31 @@ async def test_a_reader_that_comes_while_the_server_closes_gets_a_whole_reply(tm
         )
 
 
-async def test_the_docs_and_the_health_are_there(tmp_path: Path) -> None:
+async def named_by_the_docs(http: httpx.AsyncClient) -> list[str]:
+    """Every address that the docs and the script that starts them name, the script's own included."""
+    page = await http.get("docs")
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    script = await http.get("docs/start.js")
+    named: list[str] = re.findall(r'(?:href|src)="([^"]+)"', page.text) + re.findall(
+        r"url: '(.+?)'", script.text
+    )
+    assert "//" not in page.text + script.text
+    assert {"docs/start.js", "docs/swagger-ui-bundle.js", "openapi.json"} < set(named)
+    return named
+
+
+async def test_the_docs_name_no_other_host(tmp_path: Path) -> None:
+    async with serving(tmp_path) as live, client(live) as http:
+        assert all(httpx.URL(name).is_relative_url for name in await named_by_the_docs(http))
+
+
+async def test_the_docs_and_what_they_load_want_the_key(tmp_path: Path) -> None:
+    async with serving(tmp_path, key="secret") as live, client(live) as http:
+        for path in ("/docs", "/docs/start.js", "/docs/swagger-ui.css", "/openapi.json"):
+            assert (await http.get(path)).status_code == 401
+
+
+async def test_the_description_and_the_health_are_there(tmp_path: Path) -> None:
     async with serving(tmp_path) as live, client(live) as http:
         assert (await http.get("/readyz")).status_code == 200
         assert "/api/chats/{chat}/messages" in (await http.get("/openapi.json")).json()["paths"]

@@ -30,9 +30,8 @@ from inkstream.engines import (
     Status,
     Weights,
 )
-from inkstream.engines.gguf import read_header
 from inkstream.engines.llama import Launch, LlamaEngine
-from inkstream.engines.llama_server import LlamaServer
+from inkstream.engines.llama_server import LlamaServer, read_header
 from inkstream.errors import EngineFailed, EngineLost, ModelError
 from tests import qwen2_gguf
 
@@ -296,11 +295,13 @@ async def test_a_corrupt_file_is_named(qwen2: Path, tmp_path: Path, spoil: Calla
     await engine.aclose()
 
 
-async def test_a_missing_file_is_told_by_the_status(tmp_path: Path) -> None:
-    async with engines.create(Settings(engine="llama"), Weights(tmp_path / "gone.gguf")) as engine:
+@pytest.mark.parametrize("name", ["gone.gguf", "."])
+async def test_a_file_that_cannot_be_read_is_told_by_the_status(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    async with engines.create(Settings(engine="llama"), Weights(path)) as engine:
         status = await engine.status_after(engine.status)
     assert status.code == "model_not_found"
-    assert "gone.gguf" in (status.message or "")
+    assert f"{path} cannot be read" in (status.message or "")
 
 
 async def test_more_memory_than_there_is_is_refused_beforehand(qwen2: Path) -> None:
@@ -316,8 +317,7 @@ async def test_more_memory_than_there_is_is_refused_beforehand(qwen2: Path) -> N
 SERVE = """
 import sys
 from pathlib import Path
-from inkstream.engines.gguf import read_header
-from inkstream.engines.llama_server import Launch, LlamaServer
+from inkstream.engines.llama_server import Launch, LlamaServer, read_header
 path = Path(sys.argv[1])
 server = LlamaServer.start(Launch(path=path, context=1024, slots=2, threads=1), read_header(path))
 print(server.url, server.key, flush=True)

@@ -517,6 +517,23 @@ def test_below_a_base_path(serve: Serve, open_page: Open) -> None:
     expect_as_stored(server, page)
 
 
+def test_the_docs_work_below_a_base_path_and_ask_no_other_host(
+    serve: Serve, browser: Browser, open_page: Open
+) -> None:
+    server = serve(BASE_PATH="/chat")
+    asked: list[str] = []
+    context = browser.new_context()
+    context.on("request", lambda request: asked.append(request.url))
+    page = open_page(f"{server.url}docs", context=context)
+    health = page.locator(".opblock", has_text="/healthz")
+    health.click()
+    health.get_by_role("button", name="Try it out").click()
+    health.get_by_role("button", name="Execute").click()
+    expect(health.locator(".live-responses-table")).to_contain_text('"ok"')
+    context.close()
+    assert [url for url in asked if not url.startswith((server.url, "data:"))] == []
+
+
 def test_a_server_with_a_key_asks_for_it(serve: Serve, open_page: Open) -> None:
     server = serve(KEY="open sesame")
     page = open_page(server.url)

@@ -10,7 +10,13 @@ def string(text: str) -> bytes:
     return struct.pack("<Q", len(text.encode())) + text.encode()
 
 
-def entry(key: str, value: str | int | list[str]) -> bytes:
+Value = str | int | list[str] | bytes
+"""Bytes are a value of any type as the file has it, its type in front."""
+
+
+def entry(key: str, value: Value) -> bytes:
+    if isinstance(value, bytes):
+        return string(key) + value
     if isinstance(value, str):
         return string(key) + struct.pack("<I", 8) + string(value)
     if isinstance(value, int):
@@ -25,10 +31,10 @@ def tiny_gguf(
     architecture: str = "qwen2",
     version: int = 3,
     tensor_type: int = 0,
-    metadata: dict[str, str | int | list[str]] | None = None,
+    metadata: dict[str, Value] | None = None,
 ) -> bytes:
     """A model of one F32 tensor (or another type) with about ``size`` bytes of random weights."""
-    entries: dict[str, str | int | list[str]] = {
+    entries: dict[str, Value] = {
         "general.architecture": architecture,
         "general.name": "Tiny",
         f"{architecture}.context_length": 4096,

@@ -16,6 +16,11 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self';"
     " connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+SAFETY_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 NOT_BUILT = "The page has not been built. Run `make page` in the clone; an installed wheel carries it.\n"
 
 
@@ -35,7 +40,5 @@ class Page:
         response = await self._files.get_response(path, scope)
         is_hashed = path.startswith("assets")
         response.headers["cache-control"] = "public, max-age=31536000, immutable" if is_hashed else "no-cache"
-        response.headers["content-security-policy"] = CONTENT_SECURITY_POLICY
-        response.headers["x-content-type-options"] = "nosniff"
-        response.headers["referrer-policy"] = "no-referrer"
+        response.headers.update(SAFETY_HEADERS)
         return response

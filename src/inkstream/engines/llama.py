@@ -37,9 +37,8 @@ from inkstream.engines import (
     Sampling,
     Status,
 )
-from inkstream.engines.gguf import read_header
 from inkstream.engines.llama_client import LlamaClient, failure
-from inkstream.engines.llama_server import Launch, LlamaServer, read_through
+from inkstream.engines.llama_server import Launch, LlamaServer, read_header, read_through
 from inkstream.engines.stops import StopMatcher
 from inkstream.errors import EngineFailed, EngineLost, InkstreamError
 

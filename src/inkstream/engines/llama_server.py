@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from inkstream.engines.gguf import Header
+from inkstream import gguf
 from inkstream.errors import ModelError
 
 BLOCK_BYTES = 4 << 20
@@ -53,7 +53,7 @@ class LlamaServer:
         self.build = f"xllamacpp {version('xllamacpp')}"
 
     @classmethod
-    def start(cls, launch: Launch, header: Header) -> LlamaServer:
+    def start(cls, launch: Launch, header: gguf.Header) -> LlamaServer:
         """Load the model and listen. Blocks, and holds the interpreter lock all the while.
 
         Raises ModelError: ``model_too_large`` or ``model_corrupt``.
@@ -75,6 +75,16 @@ class LlamaServer:
     def close(self) -> None:
         """Stop listening and free the model."""
         self._native = None
+
+
+def read_header(path: Path) -> gguf.Header:
+    """Raises ModelError: ``model_not_found`` or ``model_corrupt``."""
+    try:
+        return gguf.read(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    except gguf.Corrupt as error:
+        raise ModelError(f"{path} is no usable GGUF file: {error}.", code="model_corrupt") from error
 
 
 def read_through(path: Path, on_share: Callable[[float], None], sha256: str = "") -> str:
@@ -119,11 +129,11 @@ def _params(xllamacpp: Any, launch: Launch, context: int, key: str) -> Any:
     return params
 
 
-def _require_memory(launch: Launch, header: Header, tokens: int, devices: list[dict[str, Any]]) -> None:
+def _require_memory(launch: Launch, header: gguf.Header, tokens: int, devices: list[dict[str, Any]]) -> None:
     """Refuse what the system would end with a kill. Where a GPU takes part nobody can tell beforehand."""
     if any("GPU" in str(device["type"]) for device in devices):
         return
-    needed, there = header.file_bytes + header.cache_bytes(tokens), _memory_bytes()
+    needed, there = header.file_bytes + tokens * header.kv_bytes_per_token, _memory_bytes()
     if needed > there:
         raise ModelError(
             f"{launch.path.name} needs about {needed / 2**30:.1f} GiB for its weights and "

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
-from inkstream.models import gguf
+from inkstream import gguf
 
 T = TypeVar("T")
 

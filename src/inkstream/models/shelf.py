@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from inkstream import gguf
 from inkstream.errors import ModelError
-from inkstream.models import gguf, machine, sources
+from inkstream.models import machine, sources
 from inkstream.models.catalog import ALIASES, Sampling, Wish, all_parts, choose, complete_models, sampling_of
 from inkstream.models.part import has_begun
 from inkstream.models.store import Store
