@@ -78,12 +78,12 @@ class Guard:
                     code="foreign_origin",
                 )
             return
-        is_navigation = headers.get("sec-fetch-mode") == "navigate" and not _is_guarded(scope["path"])
+        is_navigation = headers.get("sec-fetch-mode") == "navigate" and not is_guarded(scope["path"])
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_navigation:
             raise Forbidden("pages of another site may not use this server.", code="foreign_origin")
 
     def _require_key(self, headers: Headers, scope: Scope) -> None:
-        if not self._key or not _is_guarded(scope["path"]) or scope["path"] in OPEN_PATHS:
+        if not self._key or not is_guarded(scope["path"]) or scope["path"] in OPEN_PATHS:
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), self._key.encode()):
@@ -101,7 +101,8 @@ def session_token(key: str) -> str:
     return hmac.new(key.encode(), b"inkstream session", hashlib.sha256).hexdigest()
 
 
-def _is_guarded(path: str) -> bool:
+def is_guarded(path: str) -> bool:
+    """Whether there is more behind a path than the page."""
     return path.startswith(GUARDED_PREFIXES)
 
 

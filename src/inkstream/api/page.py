@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from inkstream.api.guard import is_guarded
 from inkstream.config import Settings
 
 FOLDER = Path(__file__).parent.parent / "page"
@@ -29,7 +30,7 @@ class Page:
         self._files = StaticFiles(directory=FOLDER, html=True) if FOLDER.is_dir() else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        if scope["method"] not in ("GET", "HEAD") or is_guarded(scope["path"]):
             raise HTTPException(404)
         await (await self._response(scope))(scope, receive, send)
 
