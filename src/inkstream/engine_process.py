@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from inkstream import models
 from inkstream.config import Settings
@@ -26,17 +26,15 @@ from inkstream.words import Words, language
 
 logger = logging.getLogger(__name__)
 
+LISTEN_ATTEMPTS = 20
+LISTEN_PAUSE_SECONDS = 0.25
 SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 async def offer(settings: Settings, on_listening: Callable[[str], None]) -> None:
     """Offer the engine at ``settings.engine_url`` (port 0: any) until cancelled. Raises ConfigError."""
     host = Host(settings.engine_key)
-    address = urlsplit(settings.engine_url or "tcp://127.0.0.1:0")
-    try:
-        url = await host.listen(address.hostname or "127.0.0.1", address.port or 0)
-    except OSError as error:
-        raise ConfigError(f"the engine cannot listen at {settings.engine_url}: {error.strerror}.") from error
+    url = await _listen(host, urlsplit(settings.engine_url or "tcp://127.0.0.1:0"))
     on_listening(url)
     try:
         await _load_and_offer(settings, host)
@@ -46,6 +44,21 @@ async def offer(settings: Settings, on_listening: Callable[[str], None]) -> None
         await asyncio.get_running_loop().create_future()
     finally:
         await host.aclose()
+
+
+async def _listen(host: Host, url: SplitResult) -> str:
+    """Take the port. Somebody else's connection may have got it while no engine lived: that passes."""
+    attempts = LISTEN_ATTEMPTS
+    while True:
+        try:
+            return await host.listen(url.hostname or "127.0.0.1", url.port or 0)
+        except OSError as error:
+            attempts -= 1
+            problem = f"the engine cannot listen at {url.geturl()}: {error.strerror}"
+            if not attempts:
+                raise ConfigError(f"{problem}. Choose another --engine-url.") from error
+        logger.warning("%s; trying again", problem)
+        await asyncio.sleep(LISTEN_PAUSE_SECONDS)
 
 
 async def _load_and_offer(settings: Settings, host: Host) -> None:
