@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -11,6 +13,10 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent
 
+from inkstream.errors import LogUnwritable
+from inkstream.events import Draft, Kind, encode
+from inkstream.log import Appended, Entry, NewRun
+from inkstream.log.sqlite import SqliteLog
 from tests.test_api import ask, client_of, error_of, first_text, follow
 from tests.torture.server import Server
 
@@ -22,6 +28,37 @@ SCRIPT = {"tokens_per_second": 200, "answer_tokens": 100_000}
 def limit_file_size(pid: int, most_bytes: int) -> None:
     """From now on the process cannot make a file longer than that, as on a disk that is full."""
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path], check=False)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+async def test_an_ending_finds_room_on_a_disk_that_is_full(small_disk: Path) -> None:
+    log = await SqliteLog.open(small_disk)
+    await log.create(NewRun("r1", "local", b"{}"))
+    claim = await log.claim("r1", 0)
+    await log.append([Entry(claim, 0, [Draft(Kind.STARTED, b"{}")])])
+    text = Draft(Kind.TEXT, encode({"text": "x" * 2000}))
+    seq = 1
+    with pytest.raises(LogUnwritable):
+        while True:
+            await log.append([Entry(claim, seq, [text])])
+            seq += 1
+    ending = Draft(Kind.FAILED, encode({"code": "disk_full"}))
+    assert await log.append([Entry(claim, seq, [ending])]) == [Appended(seq + 1, False)]
+    events = await log.read("r1", 0, 10**6)
+    assert [e.seq for e in events] == list(range(1, seq + 2))
+    assert events[-1].kind is Kind.FAILED
+    await log.aclose()
 
 
 async def test_a_full_disk_ends_answers_keeps_their_text_and_heals(tmp_path: Path) -> None:
