@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import subprocess
@@ -15,7 +16,7 @@ from httpx_sse import ServerSentEvent
 
 from inkstream.errors import LogUnwritable
 from inkstream.events import Draft, Kind, encode
-from inkstream.log import Appended, Entry, NewRun
+from inkstream.log import Appended, Claim, Entry, NewRun
 from inkstream.log.sqlite import SqliteLog
 from tests.test_api import ask, client_of, error_of, first_text, follow
 from tests.torture.server import Server
@@ -42,17 +43,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", tmp_path], check=True)
 
 
+async def fill(log: SqliteLog, claim: Claim) -> int:
+    """Append to a run that has just started until nothing more fits; return its last number."""
+    text = Draft(Kind.TEXT, encode({"text": "x" * 2000}))
+    for seq in itertools.count(1):
+        try:
+            await log.append([Entry(claim, seq, [text])])
+        except LogUnwritable:
+            return seq
+    raise AssertionError("a disk ends")
+
+
 async def test_an_ending_finds_room_on_a_disk_that_is_full(small_disk: Path) -> None:
     log = await SqliteLog.open(small_disk)
     await log.create(NewRun("r1", "local", b"{}"))
     claim = await log.claim("r1", 0)
     await log.append([Entry(claim, 0, [Draft(Kind.STARTED, b"{}")])])
-    text = Draft(Kind.TEXT, encode({"text": "x" * 2000}))
-    seq = 1
-    with pytest.raises(LogUnwritable):
-        while True:
-            await log.append([Entry(claim, seq, [text])])
-            seq += 1
+    seq = await fill(log, claim)
     ending = Draft(Kind.FAILED, encode({"code": "disk_full"}))
     assert await log.append([Entry(claim, seq, [ending])]) == [Appended(seq + 1, False)]
     events = await log.read("r1", 0, 10**6)
