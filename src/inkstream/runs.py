@@ -315,8 +315,7 @@ class Runs:
         """Open the gate while the engine is ready; tell those who wait what it is doing."""
         status = self.engine.status
         while True:
-            is_ready = status.phase is Phase.READY
-            self.admission.set_slots(self.engine.describe().slots if is_ready else 0)
+            self.admission.set_slots(self._slots(status))
             payload = asdict(status)
             for drive in list(self._drives.values()):
                 drive.note("engine", payload)
@@ -324,6 +323,12 @@ class Runs:
             if status.phase is Phase.GIVEN_UP:
                 self._fail_all(status)
             status = await self._next_status(status)
+
+    def _slots(self, status: Status) -> int:
+        try:
+            return self.engine.describe().slots if status.phase is Phase.READY else 0
+        except EngineLost:  # since that status; the next one is on its way
+            return 0
 
     async def _next_status(self, seen: Status) -> Status:
         """The engine's next status; one that answers nobody for too long counts as given up."""
