@@ -47,6 +47,12 @@ STOP_WAIT_SECONDS = 2.0
 LIVE_BACKLOG = 256
 READ_EVENTS = 4096
 
+UNREACHABLE = Status(
+    Phase.GIVEN_UP,
+    code="engine_unreachable",
+    message="No engine has answered for too long. `inkstream doctor` says what is wrong.",
+)
+
 
 class Runs:
     """``async with Runs.open(...)``: recovers what a dead process left, and ends no run when it closes."""
@@ -331,21 +337,14 @@ class Runs:
             return 0
 
     async def _next_status(self, seen: Status) -> Status:
-        """The engine's next status; one that answers nobody for too long counts as given up."""
-        if seen.phase is not Phase.CONNECTING:
-            return await self.engine.status_after(seen)
-        try:
-            async with asyncio.timeout(self._settings.engine_wait_seconds):
-                return await self.engine.status_after(seen)
-        except TimeoutError:
-            self._fail_all(
-                Status(
-                    Phase.GIVEN_UP,
-                    code="engine_unreachable",
-                    message="No engine has answered for too long. `inkstream doctor` says what is wrong.",
-                )
-            )
-            return await self.engine.status_after(seen)
+        """The engine's next status. While it answers nobody, nobody waits for it longer than the limit."""
+        while True:
+            limit = self._settings.engine_wait_seconds if seen.phase is Phase.CONNECTING else None
+            try:
+                async with asyncio.timeout(limit):
+                    return await self.engine.status_after(seen)
+            except TimeoutError:
+                self._fail_all(UNREACHABLE)
 
     def _fail_all(self, status: Status) -> None:
         code, message = status.code or "engine_given_up", status.message or "The engine has been given up."
@@ -360,7 +359,7 @@ class Runs:
     ) -> AsyncIterator[tuple[list[Run], asyncio.Queue[Run | Status | None]]]:
         """The principal's living runs, and a queue of what starts and ends from now on.
 
-        A subscriber that leaves its queue full hears nothing more and must subscribe anew.
+        A subscriber that leaves its queue full gets None instead of what was in it, and must subscribe anew.
         """
         queue: asyncio.Queue[Run | Status | None] = asyncio.Queue(LIVE_BACKLOG)
         self._live.add(queue)
@@ -376,6 +375,9 @@ class Runs:
                 queue.put_nowait(news)
             except asyncio.QueueFull:
                 self._live.discard(queue)
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)
 
     # Tasks
 
