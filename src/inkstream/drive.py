@@ -63,7 +63,6 @@ class Drive:
         self.readers = 0
         self._around, self._log = around, around.log
         self._prompt = prompt
-        self._pin = ask.pin
         self._claim = Claim(run.id, run.epoch, run.last_seq)
         self._seq = run.last_seq
         self._deaths = run.deaths

@@ -72,10 +72,10 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
 
         found = await models.fetch(
             settings.model,
-            settings.data_dir / "models",
+            settings.models_dir,
             on_progress=on_progress,
             offline=settings.offline,
-            is_default=settings.model == Settings().model,
+            is_default=settings.is_default_model,
         )
         weights, notice = _weights(found), found.notice
     if notice:
