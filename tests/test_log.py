@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from inkstream.errors import Fenced, FolderInUse, KeyReused, LogError, LogUnwritable, NotFound
-from inkstream.events import Draft, Event, Kind, Note, RunState, encode
+from inkstream.events import Batch, Draft, Event, Kind, Note, RunState, encode, framed
 from inkstream.log import Appended, Claim, Entry, Log, NewRun
-from inkstream.log.sqlite import SqliteLog
-from inkstream.log.store import JOURNAL_STEPS, LEASE_SECONDS, PAGE_EVENTS
+from inkstream.log.sqlite import FETCH_BYTES, SqliteLog
+from inkstream.log.store import JOURNAL_BYTES, LEASE_SECONDS, PAGE_BYTES
 
 STARTED = Draft(Kind.STARTED, b'{"model":"m","seed":1}')
 DONE = Draft(Kind.DONE, b'{"finish":"stop"}')
@@ -57,11 +57,76 @@ async def begin(log: Log, run: str = "r1") -> Claim:
 
 
 async def append(log: Log, claim: Claim, at: int, *events: Draft) -> Appended | None:
-    return (await log.append([Entry(claim, at, events)]))[0]
+    return await log.append(Entry(claim, at, events))
+
+
+class Listener:
+    """A reader that keeps what it is given, and takes as many batches as it is told to."""
+
+    def __init__(self, room: float = math.inf) -> None:
+        self.batches: list[Batch] = []
+        self.room = room
+        self._changed = asyncio.Condition()
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for batch in self.batches for event in batch.events]
+
+    @property
+    def notes(self) -> list[Note]:
+        return [note for batch in self.batches for note in batch.notes]
+
+    def take(self, batch: Batch) -> bool:
+        self.batches.append(batch)
+        self.room -= 1
+        asyncio.ensure_future(self._tell())
+        return self.room > 0
+
+    async def ready(self) -> None:
+        await self.until(lambda: self.room > 0)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(condition)
+
+    async def make_room(self, room: float) -> None:
+        self.room = room
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+@asynccontextmanager
+async def following(log: Log, run: str, reader: Reader, after: int = 0) -> AsyncIterator[asyncio.Task[None]]:
+    """A reader that has come to the end of what there is, and waits."""
+    task = asyncio.create_task(log.follow(run, after, reader))
+    await log.renew()  # behind its own calls, where the run is short
+    await asyncio.sleep(0)
+    yield task
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def everything(log: Log, run: str, after: int = 0) -> list[Event]:
-    return [e async for batch in log.follow(run, after) for e in batch if isinstance(e, Event)]
+    listener = Listener()
+    await log.follow(run, after, listener)
+    assert b"".join(event.frame for event in listener.events) == b"".join(
+        batch.frames[sum(len(note.frame) for note in batch.notes) :] for batch in listener.batches
+    )
+    return listener.events
+
+
+async def fill(log: Log, claim: Claim, at: int, size: int) -> int:
+    """Append that many bytes, token by token; return the last number."""
+    for seq in itertools.count(at):
+        if size <= 0:
+            return seq
+        piece = text(f"{claim.run}:{seq} " + 100 * ".")
+        size -= len(piece.data) + len(piece.seam)
+        assert await append(log, claim, seq, piece) == Appended(seq + 1, False)
+    raise AssertionError("unreachable")
 
 
 # Creating

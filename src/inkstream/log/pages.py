@@ -1,0 +1,64 @@
+"""Reading pages, on connections that only read.
+
+A fetch is one statement: a run that is being forgotten meanwhile has all its events or is unknown.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+from inkstream.errors import LogError
+from inkstream.log.packing import Stretch, behind, seams_behind
+from inkstream.log.schema import PAGE_SHIFT, connect
+
+FETCH = f"""
+WITH run (base) AS (SELECT n << {PAGE_SHIFT} FROM runs WHERE id = :run)
+SELECT pages.id - base, last, frames, CASE WHEN :with_seams THEN seams END FROM run, pages
+WHERE pages.id >= coalesce((SELECT max(id) FROM pages WHERE id BETWEEN base AND base + :after + 1), base)
+  AND pages.id < base + (1 << {PAGE_SHIFT}) AND last > :after
+ORDER BY pages.id LIMIT :most
+"""
+
+
+LAST_SEQ = (1 << PAGE_SHIFT) - 2  # nothing is behind it
+
+
+class Pages:
+    """May be read by several threads at once; each gets a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+
+    def read(self, run: str, after: int, most: int, with_seams: bool) -> Stretch | None:
+        """What is behind ``after`` in up to ``most`` pages; None where there is nothing. Raises LogError."""
+        after = min(after, LAST_SEQ)
+        asked = {"run": run, "after": after, "most": most, "with_seams": with_seams}
+        try:
+            rows: list[tuple[int, int, bytes, bytes]] = self._db().execute(FETCH, asked).fetchall()
+        except sqlite3.OperationalError as error:
+            raise LogError(f"the log {self._path} cannot be read: {error}", code="log_unreadable") from error
+        if not rows:
+            return None
+        first, last_seq = rows[0][0], rows[-1][1]
+        frames = [row[2] for row in rows]
+        frames[0] = behind(frames[0], after)
+        if not with_seams:
+            return Stretch(b"".join(frames), b"", last_seq)
+        seams = [row[3] for row in rows]
+        seams[0] = seams_behind(seams[0], max(0, after + 1 - first))
+        return Stretch(b"".join(frames), b"".join(seams), last_seq)
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    def _db(self) -> sqlite3.Connection:
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            db = self._local.db = connect(self._path, read_only=True)
+            self._connections.append(db)
+        return db
