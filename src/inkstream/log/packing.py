@@ -69,10 +69,12 @@ def _cut(seams: bytes) -> Iterator[bytes]:
 
 
 def records(body: bytes) -> Iterator[tuple[int, int, Stretch]]:
-    """What a row of the journal holds: runs' rows, the numbers before, and what came behind them."""
+    """What a commit wrote: runs' rows, the numbers before, and what came behind them. Zeros end it."""
     at = 0
-    while at < len(body):
+    while at + HEAD.size <= len(body):
         n, after, last_seq, frames_length, seams_length = HEAD.unpack_from(body, at)
+        if n == 0:
+            break
         seams_at = at + HEAD.size + frames_length
         frames, at = body[at + HEAD.size : seams_at], seams_at + seams_length
         yield n, after, Stretch(frames, body[seams_at:at], last_seq)

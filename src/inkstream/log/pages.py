@@ -11,18 +11,17 @@ from pathlib import Path
 
 from inkstream.errors import LogError
 from inkstream.log.packing import Stretch, behind, seams_behind
-from inkstream.log.schema import PAGE_SHIFT, connect
+from inkstream.log.schema import connect
 
-FETCH = f"""
-WITH run (base) AS (SELECT n << {PAGE_SHIFT} FROM runs WHERE id = :run)
-SELECT pages.id - base, last, frames, CASE WHEN :with_seams THEN seams END FROM run, pages
-WHERE pages.id >= coalesce((SELECT max(id) FROM pages WHERE id BETWEEN base AND base + :after + 1), base)
-  AND pages.id < base + (1 << {PAGE_SHIFT}) AND last > :after
-ORDER BY pages.id LIMIT :most
+FETCH = """
+WITH begun (run) AS (SELECT n FROM runs WHERE id = :run)
+SELECT first, last, frames, CASE WHEN :with_seams THEN seams END FROM pages
+WHERE run = (SELECT run FROM begun) AND first >=
+  coalesce((SELECT max(first) FROM pages WHERE run = (SELECT run FROM begun) AND first <= :after + 1), 0)
+  AND last > :after
+ORDER BY first LIMIT :most
 """
-
-
-LAST_SEQ = (1 << PAGE_SHIFT) - 2  # nothing is behind it
+LAST_SEQ = (1 << 32) - 1  # no number is higher
 
 
 class Pages:

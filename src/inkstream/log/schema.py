@@ -12,11 +12,11 @@ from inkstream.events import Draft, Kind
 from inkstream.log.packing import pack
 
 VERSION = 2
-PAGE_SHIFT = 32
+ADD_PAGE = "INSERT INTO pages (run, first, last, frames, seams) VALUES (?, ?, ?, ?, ?)"
 
 # AUTOINCREMENT: the journal may still name a run that is forgotten; its number must never be another's.
-# A page's id is its run's row and its first number in one: only a row with an integer key lies with its
-# events in one page of the database.
+# Pages have a key of their own, so that each is added behind all others: rows of this size that are added in
+# between make SQLite write their neighbours anew.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
   n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, principal TEXT NOT NULL, key TEXT,
@@ -27,16 +27,14 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS unfinished ON runs (n) WHERE ended_at IS NULL;
 CREATE INDEX IF NOT EXISTS unsettled ON runs (n) WHERE settled = 0 AND ended_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ended ON runs (ended_at) WHERE settled = 1;
-CREATE TABLE IF NOT EXISTS journal (position INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS journal (slot INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS pages (
-  id INTEGER PRIMARY KEY, last INTEGER NOT NULL, frames BLOB NOT NULL, seams BLOB NOT NULL);
+  id INTEGER PRIMARY KEY, run INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  frames BLOB NOT NULL, seams BLOB NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS page_of ON pages (run, first);
 CREATE TABLE IF NOT EXISTS forgotten (n INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS instances (id TEXT PRIMARY KEY, renewed_at REAL NOT NULL);
 """
-
-
-def page_id(n: int, first: int) -> int:
-    return n << PAGE_SHIFT | first
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -122,10 +120,7 @@ def _from_version_1(db: sqlite3.Connection) -> None:
 def _add_page(db: sqlite3.Connection, events: list[Event1]) -> None:
     packed = [pack(epoch, seq - 1, [draft]) for _, epoch, seq, draft in events]
     frames, seams = (b"".join(parts) for parts in zip(*packed, strict=True))
-    db.execute(
-        "INSERT INTO pages VALUES (?, ?, ?, ?)",
-        (page_id(events[0][0], events[0][2]), events[-1][2], frames, seams),
-    )
+    db.execute(ADD_PAGE, (events[0][0], events[0][2], events[-1][2], frames, seams))
 
 
 def _events_1(body: bytes) -> Iterator[Event1]:

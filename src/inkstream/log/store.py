@@ -1,12 +1,10 @@
 """The one writing thread's work on the SQLite log.
 
-Layout, the log's secret. A step of all runs is one row of ``journal``: that is what makes a commit cost
+Layout, the log's secret. A step of all runs is one record of ``journal``: that is what makes a commit cost
 microseconds per event. Behind it each run collects its tail in memory; when the tail fills a page, or the run
-ends, it is written to ``pages``, where readers find a run's events together. A journal row goes as soon as
-nothing in it is unpaged. So what is in memory can be rebuilt from journal and pages at any moment: that is
+ends, it is written to ``pages``, where readers find a run's events together. Of the journal goes what is in
+pages. So what is in memory can be rebuilt from journal and pages at any moment: that is
 what opening does, and what follows a failed commit.
-
-A journal row's ``position`` is the number of bytes that the journal was ever given before it.
 
 Memory is trusted only while nobody else has written: SQLite's ``data_version`` tells, inside the same
 transaction, and then everything is loaded anew. That is the fence: a paused holder that wakes up after a
@@ -28,12 +26,13 @@ from typing import NamedTuple
 from inkstream.errors import Fenced, KeyReused, LogUnwritable, NotFound
 from inkstream.events import NEXT, RunState
 from inkstream.log import Appended, Claim, Entry, NewRun, Run
-from inkstream.log.packing import HEAD, Stretch, behind, records, seams_behind
-from inkstream.log.schema import PAGE_SHIFT, connect, page_id, prepare
+from inkstream.log.journal import BLOCK_BYTES, Journal
+from inkstream.log.packing import HEAD, Stretch, behind, seams_behind
+from inkstream.log.schema import ADD_PAGE, connect, prepare
 
-PAGE_BYTES = 3072  # a page, with the last append and its head, fits into 4 KiB as a rule
+PAGE_BYTES = 3500  # with the last append, as a rule, a row of it fills one page of the database
 JOURNAL_BYTES = 32 << 20  # an older tail is paged early, so that an idle run cannot hold the journal
-TRIM_BYTES = 256 << 10
+TRIM_BLOCKS = 64
 TRIM_PAGES = 64  # how many tails are paged early in one commit
 LEASE_SECONDS = 10.0
 NOW = "(julianday('now') - 2440587.5) * 86400.0"  # the store's clock; unixepoch('subsec') needs SQLite 3.42
@@ -64,13 +63,13 @@ class Tail:
     stop_requested: bool
     deaths: int
     paged_seq: int = 0
-    position: int = 0  # in the journal, of the first event that is in no page
+    block: int = 0  # of the journal, with the first event that is in no page
     frames: bytearray = field(default_factory=bytearray)
     seams: bytearray = field(default_factory=bytearray)
 
-    def add(self, frames: bytes, seams: bytes, last_seq: int, position: int) -> None:
+    def add(self, frames: bytes, seams: bytes, last_seq: int, block: int) -> None:
         if self.last_seq == self.paged_seq:
-            self.position = position
+            self.block = block
         self.frames += frames
         self.seams += seams
         self.last_seq = last_seq
@@ -85,7 +84,8 @@ class Store:
         self._db = connect(self._path)
         self.open_runs: dict[str, Tail] = {}
         self._data_version = -1
-        self._position = self._trimmed_at = 0
+        self._journal = Journal(self._db)
+        self._trimmed_at = 0
         with self._translated():
             prepare(self._db, self._path, durable=durable)
             with self._transaction():
@@ -108,25 +108,21 @@ class Store:
 
     def _load(self) -> None:
         rows = self._db.execute(
-            "SELECT id, n, epoch, holder, stop_requested, deaths, coalesce((SELECT last FROM pages"
-            f" WHERE pages.id < (n + 1) << {PAGE_SHIFT} AND pages.id > n << {PAGE_SHIFT}"
-            " ORDER BY pages.id DESC LIMIT 1), 0) FROM runs WHERE ended_at IS NULL ORDER BY n"
+            "SELECT id, n, epoch, holder, stop_requested, deaths,"
+            " coalesce((SELECT last FROM pages WHERE run = n ORDER BY first DESC LIMIT 1), 0)"
+            " FROM runs WHERE ended_at IS NULL ORDER BY n"
         ).fetchall()
         self.open_runs = {
             run: Tail(n, epoch, holder, _state(paged), paged, bool(stop), deaths, paged)
             for run, n, epoch, holder, stop, deaths, paged in rows
         }
-        self._replay_journal({tail.n: tail for tail in self.open_runs.values()})
+        tails = {tail.n: tail for tail in self.open_runs.values()}
+        for block, n, after, stretch in self._journal.load():
+            tail = tails.get(n)
+            if tail is not None and after == tail.last_seq:
+                tail.add(stretch.frames, stretch.seams, stretch.last_seq, block)
+                tail.state = RunState.RUNNING  # the terminal event of an open run is in no journal
         self._data_version = self._db.execute("PRAGMA data_version").fetchone()[0]
-
-    def _replay_journal(self, tails: dict[int, Tail]) -> None:
-        for position, body in self._db.execute("SELECT position, body FROM journal ORDER BY position"):
-            self._position = position + len(body)
-            for n, after, stretch in records(body):
-                tail = tails.get(n)
-                if tail is not None and after == tail.last_seq:
-                    tail.add(stretch.frames, stretch.seams, stretch.last_seq, position)
-                    tail.state = RunState.RUNNING  # the terminal event of an open run is in no journal
 
     # Transactions
 
@@ -285,8 +281,7 @@ class Store:
                 if n is None:
                     break
                 pages = self._db.execute(
-                    "DELETE FROM pages WHERE id IN (SELECT id FROM pages WHERE id BETWEEN ? AND ? LIMIT ?)",
-                    (page_id(n, 0), page_id(n + 1, 0) - 1, left),
+                    "DELETE FROM pages WHERE id IN (SELECT id FROM pages WHERE run = ? LIMIT ?)", (n, left)
                 ).rowcount
                 left -= pages
                 if left > 0:
@@ -327,12 +322,10 @@ class Store:
             touched: dict[str, Tail] = {}
             answers = [self._append(packed, body, touched) for packed in work]
             if body:
-                row = b"".join(body)
-                self._db.execute("INSERT INTO journal VALUES (?, ?)", (self._position, row))
-                self._position += len(row)
+                self._journal.write(b"".join(body))
             for run, tail in touched.items():
                 self._follow_up(run, tail)
-            if self._position - self._trimmed_at >= TRIM_BYTES:
+            if self._journal.next - self._trimmed_at >= TRIM_BLOCKS:
                 self._trim()
             return answers
 
@@ -350,7 +343,7 @@ class Store:
             return Appended(expected_seq, tail.stop_requested)
         last_seq = expected_seq + len(drafts)
         body += (HEAD.pack(tail.n, expected_seq, last_seq, len(frames), len(seams)), frames, seams)
-        tail.add(frames, seams, last_seq, self._position)
+        tail.add(frames, seams, last_seq, self._journal.next)
         if state is not tail.state or tail.deaths or len(tail.frames) + len(tail.seams) >= PAGE_BYTES:
             tail.state = state
             touched[claim.run] = tail
@@ -368,10 +361,7 @@ class Store:
             self._page(tail)
 
     def _page(self, tail: Tail) -> None:
-        self._db.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?)",
-            (page_id(tail.n, tail.paged_seq + 1), tail.last_seq, tail.frames, tail.seams),
-        )
+        self._db.execute(ADD_PAGE, (tail.n, tail.paged_seq + 1, tail.last_seq, tail.frames, tail.seams))
         tail.frames, tail.seams, tail.paged_seq = bytearray(), bytearray(), tail.last_seq
 
     def _end(self, run: str, tail: Tail) -> None:
@@ -382,14 +372,15 @@ class Store:
         del self.open_runs[run]
 
     def _trim(self) -> None:
-        """Drop the journal rows that hold nothing unpaged; page what would hold too many of them."""
-        self._trimmed_at = self._position
+        """Let the journal forget what is paged; page what would make it keep too much."""
+        self._trimmed_at = self._journal.next
         unpaged = [tail for tail in self.open_runs.values() if tail.frames]
-        old = [tail for tail in unpaged if tail.position < self._position - JOURNAL_BYTES]
-        for tail in old[:TRIM_PAGES]:
+        oldest = self._journal.next - JOURNAL_BYTES // BLOCK_BYTES
+        for tail in [tail for tail in unpaged if tail.block < oldest][:TRIM_PAGES]:
             self._page(tail)
-        needed = min((tail.position for tail in unpaged if tail.frames), default=self._position)
-        self._db.execute("DELETE FROM journal WHERE position < ?", (needed,))
+        self._journal.release(
+            min((tail.block for tail in unpaged if tail.frames), default=self._journal.next)
+        )
 
     def tail_behind(self, run: str, after: int) -> Stretch | None:
         """What is behind ``after``, if there is something and all of it is in no page yet."""
