@@ -3,7 +3,7 @@
 Parts, all by default:
 
 - ``step``    every step submits one token of every run in one turn of the loop and waits for the commit.
-- ``spread``  every run submits 50 tokens a second, its turn somewhere in the 20 ms: a commit carries what came.
+- ``spread``  every run submits 50 tokens a second, each at its own time: a commit carries what came.
 - ``replay``  a reader follows an ended run from the start, out of its pages, after the log was opened anew.
 - ``expire``  2,000 runs of 500 events are forgotten in slices, while another run appends every millisecond.
 - ``memory``  resident memory for each of 10,000 live runs with tails of all lengths.
@@ -24,14 +24,15 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
 
 from inkstream.events import Batch, Draft, Kind, encode
-from inkstream.log import Appended, Claim, Done, Entry, NewRun
+from inkstream.log import Appended, Claim, Entry, NewRun
 from inkstream.log.sqlite import SqliteLog
 
 RUNS = (1, 32, 256)
@@ -52,7 +53,7 @@ Figures = dict[str, float]
 
 class Shape(NamedTuple):
     name: str
-    measure: Callable[[Path], Awaitable[Figures]]
+    measure: Callable[[Path], Coroutine[None, None, Figures]]
 
 
 class Meter:
@@ -301,10 +302,10 @@ def _resident() -> int:
 
 SHAPES: dict[str, list[Shape]] = {
     "step": [
-        *(Shape(f"{runs} runs in step", lambda folder, n=runs: in_step(n, 0, folder)) for runs in RUNS),
-        Shape("256 runs in step, a reader each", lambda folder: in_step(256, 1, folder)),
+        *(Shape(f"{runs} runs in step", partial(in_step, runs, 0)) for runs in RUNS),
+        Shape("256 runs in step, a reader each", partial(in_step, 256, 1)),
     ],
-    "spread": [Shape(f"{runs} runs spread", lambda folder, n=runs: spread(n, folder)) for runs in RUNS],
+    "spread": [Shape(f"{runs} runs spread", partial(spread, runs)) for runs in RUNS],
     "replay": [Shape(f"replay of {REPLAY_EVENTS:,} events", replay)],
     "expire": [Shape(f"expiry of {EXPIRE_RUNS:,} runs × {EXPIRE_EVENTS}", expire)],
     "memory": [Shape(f"{LIVE_RUNS:,} live runs", memory)],
@@ -313,8 +314,7 @@ SHAPES: dict[str, list[Shape]] = {
 
 def measure(shape: Shape) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
-        figures: Figures = uvloop.run(shape.measure(Path(folder)))  # type: ignore[arg-type]  # a coroutine
-        return figures
+        return uvloop.run(shape.measure(Path(folder)))
 
 
 def show(shape: Shape, repeated: list[Figures]) -> None:

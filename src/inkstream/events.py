@@ -50,7 +50,10 @@ class Kind(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        return self in (Kind.DONE, Kind.STOPPED, Kind.FAILED)
+        return self in ENDINGS
+
+
+ENDINGS = frozenset({Kind.DONE, Kind.STOPPED, Kind.FAILED})
 
 
 NEXT: dict[tuple[RunState, Kind], RunState] = {

@@ -1,7 +1,7 @@
 """The journal: a step of all runs, kept until each run's part of it is in a page.
 
-It is a table of blocks of one size, and a block that is needed no more is overwritten in place. That is half as
-dear as inserting and deleting rows: SQLite then writes the block alone, and never its lists of free pages.
+It is a table of blocks of one size, and a block that is needed no more is overwritten in place. That is half
+as dear as inserting and deleting rows: SQLite then writes the block alone, and never its list of free pages.
 A commit takes as many blocks as it needs, so that what it leaves of the last one is lost.
 """
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
-from inkstream.events import FRAME_END, Draft, Event, Kind, cut, framed, unframed
+from inkstream.events import ENDINGS, FRAME_END, Draft, Event, cut, framed, unframed
 
 HEAD = Struct("<QIIII")  # run's row, number before the first, last number, length of frames, length of seams
 LENGTH = Struct("<I")
 
 
-ENDINGS = tuple(b"\nevent: %b\n" % kind.value.encode() for kind in Kind if kind.is_terminal)
+ENDING_LINES = tuple(b"\nevent: %b\n" % kind.value.encode() for kind in ENDINGS)
 
 
 class Stretch(NamedTuple):
@@ -30,7 +30,7 @@ class Stretch(NamedTuple):
     def is_last(self) -> bool:
         """Whether it ends with the terminal event."""
         at = self.frames.rfind(FRAME_END, 0, -len(FRAME_END)) + 1
-        return any(self.frames.find(ending, at) >= 0 for ending in ENDINGS)
+        return any(self.frames.find(ending, at) >= 0 for ending in ENDING_LINES)
 
     def events(self) -> list[Event]:
         return [unframed(frame, seam) for frame, seam in zip(cut(self.frames), _cut(self.seams), strict=True)]

@@ -24,7 +24,7 @@ from typing import Self, TypeVar
 from filelock import FileLock, Timeout
 
 from inkstream.errors import FolderInUse, LogError, LogUnwritable, NotFound
-from inkstream.events import Batch, Event, Note
+from inkstream.events import ENDINGS, Batch, Event, Note
 from inkstream.log import Appended, Claim, Done, Entry, NewRun, Reader, Run
 from inkstream.log.feed import Feed, Follower
 from inkstream.log.packing import Stretch, pack
@@ -106,7 +106,7 @@ class SqliteLog:
             self._loop.call_soon(done, LogError("the log is closed.", code=CLOSED))
             return
         claim, expected_seq, drafts = entry
-        self._pending.append(Packed(entry, *pack(claim.epoch, expected_seq, drafts)))
+        self._pending.append((entry, *pack(claim.epoch, expected_seq, drafts)))
         self._pending_done.append(done)
         if self._idle.is_set():
             self._idle.clear()
@@ -261,14 +261,14 @@ class SqliteLog:
             self._idle.set()
 
     def _publish(self, packed: Packed, last_seq: int) -> None:
-        claim, expected_seq, drafts = packed.entry
+        (claim, expected_seq, drafts), frames, _ = packed
         feed = self._feeds.get(claim.run)
         if feed is None or not drafts:
             return
-        is_last = drafts[-1].kind.is_terminal
+        is_last = drafts[-1].kind in ENDINGS
         if is_last:
             del self._feeds[claim.run]
-        feed.publish(expected_seq, last_seq, packed.frames, is_last=is_last)
+        feed.publish(expected_seq, last_seq, frames, is_last=is_last)
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:

@@ -21,7 +21,6 @@ import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from inkstream.errors import Fenced, KeyReused, LogUnwritable, NotFound
 from inkstream.events import NEXT, RunState
@@ -43,12 +42,8 @@ RUN_COLUMNS = (
 )
 
 
-class Packed(NamedTuple):
-    """An entry with its events as they will lie in the file, should it not be fenced."""
-
-    entry: Entry
-    frames: bytes
-    seams: bytes
+Packed = tuple[Entry, bytes, bytes]
+"""An entry, with the frames and the seams of its events as they will lie in the file if it is not fenced."""
 
 
 @dataclass(slots=True)
@@ -311,7 +306,7 @@ class Store:
         try:
             return self._commit(work)
         except LogUnwritable:
-            if not self._ballast.exists() or not all(_only_ends(packed.entry) for packed in work):
+            if not self._ballast.exists() or not all(_only_ends(entry) for entry, _, _ in work):
                 raise
             self._ballast.unlink()
             return self._commit(work)
