@@ -59,8 +59,7 @@ class SqliteLog:
         self._feeds = {run: Feed(tail.epoch, tail.last_seq) for run, tail in store.open_runs.items()}
         self._pending: list[Packed] = []
         self._pending_done: list[Done] = []
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._is_idle, self._drained = True, asyncio.Event()
         self._commits = 0
         self._is_closed = False
 
@@ -108,8 +107,8 @@ class SqliteLog:
         claim, expected_seq, drafts = entry
         self._pending.append((entry, *pack(claim.epoch, expected_seq, drafts)))
         self._pending_done.append(done)
-        if self._idle.is_set():
-            self._idle.clear()
+        if self._is_idle:
+            self._is_idle = False
             self._loop.call_soon(self._commit)  # what else this turn of the loop submits comes along
 
     async def append(self, entry: Entry) -> Appended | None:
@@ -188,7 +187,9 @@ class SqliteLog:
         self._is_closed = True
         for feed in self._feeds.values():
             feed.release_all()
-        await self._idle.wait()
+        if not self._is_idle:
+            self._drained.clear()
+            await self._drained.wait()
         await self._ask(self._store.close)
         await self._writer.stop()
         await asyncio.to_thread(self._close_readers)
@@ -258,7 +259,8 @@ class SqliteLog:
         if self._pending:
             self._commit()
         else:
-            self._idle.set()
+            self._is_idle = True
+            self._drained.set()
 
     def _publish(self, packed: Packed, last_seq: int) -> None:
         (claim, expected_seq, drafts), frames, _ = packed

@@ -62,12 +62,14 @@ class Tail:
     frames: bytearray = field(default_factory=bytearray)
     seams: bytearray = field(default_factory=bytearray)
 
-    def add(self, frames: bytes, seams: bytes, last_seq: int, block: int) -> None:
+    def add(self, frames: bytes, seams: bytes, last_seq: int, block: int) -> int:
+        """Returns how many bytes are in no page now."""
         if self.last_seq == self.paged_seq:
             self.block = block
         self.frames += frames
         self.seams += seams
         self.last_seq = last_seq
+        return len(self.frames) + len(self.seams)
 
 
 class Store:
@@ -315,7 +317,7 @@ class Store:
         with self._writing():
             body: list[bytes] = []
             touched: dict[str, Tail] = {}
-            answers = [self._append(packed, body, touched) for packed in work]
+            answers = self._append(work, body, touched)
             if body:
                 self._journal.write(b"".join(body))
             for run, tail in touched.items():
@@ -324,25 +326,32 @@ class Store:
                 self._trim()
             return answers
 
-    def _append(self, packed: Packed, body: list[bytes], touched: dict[str, Tail]) -> Appended | None:
-        (claim, expected_seq, drafts), frames, seams = packed
-        tail = self.open_runs.get(claim.run)
-        if tail is None or tail.epoch != claim.epoch or tail.last_seq != expected_seq:
-            return None
-        state: RunState | None = tail.state
-        for draft in drafts:
-            state = NEXT.get((state, draft[0])) if state else None
-        if state is None:
-            return None
-        if not drafts:
-            return Appended(expected_seq, tail.stop_requested)
-        last_seq = expected_seq + len(drafts)
-        body += (HEAD.pack(tail.n, expected_seq, last_seq, len(frames), len(seams)), frames, seams)
-        tail.add(frames, seams, last_seq, self._journal.next)
-        if state is not tail.state or tail.deaths or len(tail.frames) + len(tail.seams) >= PAGE_BYTES:
-            tail.state = state
-            touched[claim.run] = tail
-        return Appended(last_seq, tail.stop_requested)
+    def _append(
+        self, work: Sequence[Packed], body: list[bytes], touched: dict[str, Tail]
+    ) -> list[Appended | None]:
+        """Number the entries, or fence them off. It runs for every token: calls would cost it half again."""
+        block = self._journal.next
+        answers: list[Appended | None] = []
+        for (claim, expected_seq, drafts), frames, seams in work:
+            tail = self.open_runs.get(claim.run)
+            answers.append(None)
+            if tail is None or tail.epoch != claim.epoch or tail.last_seq != expected_seq:
+                continue
+            state: RunState | None = tail.state
+            for kind, _, _ in drafts:
+                state = NEXT.get((state, kind)) if state else None
+            if state is None:
+                continue
+            last_seq = expected_seq + len(drafts)
+            answers[-1] = Appended(last_seq, tail.stop_requested)
+            if last_seq == expected_seq:
+                continue
+            body += (HEAD.pack(tail.n, expected_seq, last_seq, len(frames), len(seams)), frames, seams)
+            size = tail.add(frames, seams, last_seq, block)
+            if state is not tail.state or tail.deaths or size >= PAGE_BYTES:
+                tail.state = state
+                touched[claim.run] = tail
+        return answers
 
     def _follow_up(self, run: str, tail: Tail) -> None:
         """What an append brings with it beside the journal."""
