@@ -9,6 +9,7 @@ import math
 import random
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -899,3 +900,101 @@ async def test_an_ending_finds_room_on_a_disk_that_is_full(small_disk: Path) -> 
         assert [e.seq for e in events] == list(range(1, seq + 2))
         assert events[-1].kind is Kind.FAILED
         assert b"".join(e.frame for e in listener.events) == b"".join(e.frame for e in events)
+
+
+# A log of version 1
+
+SCHEMA_1 = """
+CREATE TABLE runs (
+  n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, principal TEXT NOT NULL, key TEXT,
+  body_hash BLOB NOT NULL, record BLOB NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL, holder TEXT,
+  last_seq INTEGER NOT NULL,
+  stop_requested INTEGER NOT NULL, deaths INTEGER NOT NULL, created_at REAL NOT NULL, ended_at REAL,
+  settled INTEGER NOT NULL, UNIQUE (principal, key));
+CREATE INDEX unsettled ON runs (n) WHERE settled = 0;
+CREATE INDEX ended ON runs (ended_at) WHERE settled = 1;
+CREATE TABLE journal (step INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE pages (
+  run INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY (run, first)) WITHOUT ROWID;
+CREATE TABLE instances (id TEXT PRIMARY KEY, renewed_at REAL NOT NULL);
+PRAGMA user_version = 1;
+"""
+KINDS_1 = (Kind.STARTED, Kind.TEXT, Kind.DONE, Kind.STOPPED, Kind.FAILED)
+
+
+def body_1(n: int, first: int, *drafts: Draft, epoch: int = 1) -> bytes:
+    """Events as version 1 kept them."""
+    head = struct.Struct("<QIIBII")
+    return b"".join(
+        head.pack(n, epoch, seq, KINDS_1.index(draft.kind), len(draft.data), len(draft.seam))
+        + draft.data
+        + draft.seam
+        for seq, draft in enumerate(drafts, first)
+    )
+
+
+def write_version_1(folder: Path) -> None:
+    """A settled run, one that has ended, one in pages and journal, one in the journal, one that waits."""
+    db = sqlite3.connect(folder / "log.db")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.executescript(SCHEMA_1)
+    runs: list[tuple[str, str, int, int, float | None, int]]
+    runs = [("settled", "done", 1, 2, 9.0, 1), ("ended", "stopped", 1, 1, 9.0, 0)]
+    runs += [("paged", "queued", 2, 0, None, 0), ("fresh", "queued", 1, 0, None, 0)]
+    runs += [("waiting", "queued", 0, 0, None, 0)]
+    for run, state, epoch, last_seq, ended_at, settled in runs:
+        db.execute(
+            "INSERT INTO runs (id, principal, key, body_hash, record, state, epoch, last_seq, stop_requested,"
+            " deaths, created_at, ended_at, settled)"
+            " VALUES (?, 'ann', ?, x'01', x'02', ?, ?, ?, 0, 1, 1.0, ?, ?)",
+            (run, f"key of {run}", state, epoch, last_seq, ended_at, settled),
+        )
+    page_1 = [STARTED, *map(text, "0123456789")]
+    pages = [(1, 1, 2, body_1(1, 1, STARTED, DONE)), (2, 1, 1, body_1(2, 1, STOPPED))]
+    pages += [(3, 1, 11, body_1(3, 1, *page_1)), (3, 12, 13, body_1(3, 12, text("a"), text("b"), epoch=2))]
+    db.executemany("INSERT INTO pages VALUES (?, ?, ?, ?)", pages)
+    steps = [body_1(3, 11, text("9")) + body_1(1, 2, DONE), body_1(3, 12, text("a"), text("b"), epoch=2)]
+    steps += [body_1(4, 1, STARTED) + body_1(3, 14, text("c"), epoch=2), body_1(4, 2, text("x"), text("y"))]
+    db.executemany("INSERT INTO journal (body) VALUES (?)", [(step,) for step in steps])
+    db.commit()
+    db.close()
+
+
+async def test_a_log_of_version_1_is_taken_over_with_all_its_events(tmp_path: Path) -> None:
+    write_version_1(tmp_path)
+    for _ in range(2):  # and it stays so
+        async with sqlite_log(tmp_path) as log:
+            seams = {
+                run: [e.seam for e in await log.read(run, 0, 99)] for run in ("settled", "ended", "fresh")
+            }
+            assert seams == {"settled": [b"", b""], "ended": [b""], "fresh": [b"", b"x", b"y"]}
+            paged = await log.read("paged", 0, 99)
+            assert [e.payload.get("text") for e in paged[1:]] == [*"0123456789abc"]
+            assert [(e.seq, e.epoch) for e in paged] == [(n, 1 if n < 12 else 2) for n in range(1, 15)]
+            assert [(run.id, run.state, run.last_seq, run.deaths) for run in await log.open_runs()] == [
+                ("ended", RunState.STOPPED, 1, 1),
+                ("paged", RunState.RUNNING, 14, 1),
+                ("fresh", RunState.RUNNING, 3, 1),
+                ("waiting", RunState.QUEUED, 0, 1),
+            ]
+    async with sqlite_log(tmp_path) as log:
+        claim = await log.claim("paged", 2)
+        assert await append(log, claim, 14, text("d"), DONE) == Appended(16, False)
+        assert [e.seq for e in await everything(log, "paged")] == list(range(1, 17))
+        assert await append(log, await log.claim("waiting", 0), 0, STARTED) == Appended(1, False)
+        assert not (await log.create(NewRun("again", "ann", b"", "key of fresh", b"\x01")))[1]
+        assert await log.expire(2**40, 99) == 2
+
+
+async def test_taking_over_an_older_log_is_all_or_nothing(tmp_path: Path) -> None:
+    write_version_1(tmp_path)
+    with sqlite3.connect(tmp_path / "log.db") as db:
+        db.execute("UPDATE pages SET body = x'ff' WHERE run = 3")
+    db.close()
+    with pytest.raises(LogError, match=r"log\.db.*damaged"):
+        await SqliteLog.open(tmp_path)
+    with sqlite3.connect(tmp_path / "log.db") as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM pages").fetchone() == (4,)
+    db.close()

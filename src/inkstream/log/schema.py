@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
+from struct import error as StructError
 
 from inkstream.errors import LogError, LogUnwritable
 from inkstream.events import Draft, Kind
@@ -53,7 +54,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def prepare(db: sqlite3.Connection, path: Path, *, durable: bool) -> None:
-    """Bring the database to this version's tables. Raises LogError ``log_too_new``, sqlite3.Error."""
+    """Bring the database to this version's tables. Raises sqlite3.Error, LogError (too new, damaged)."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise LogError(
@@ -73,9 +74,11 @@ def prepare(db: sqlite3.Connection, path: Path, *, durable: bool) -> None:
             _create(db)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
         if db.in_transaction:
             db.execute("ROLLBACK")
+        if isinstance(error, StructError):
+            raise LogError(f"{path} is damaged: {error}", code="log_damaged") from error
         raise
 
 

@@ -16,7 +16,7 @@ import logging
 import sqlite3
 import uuid
 from collections.abc import Callable, Container
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -39,7 +39,7 @@ FETCH_BYTES = 64 * 1024
 FETCH_PAGES = FETCH_BYTES // PAGE_BYTES
 TAIL_EVENTS = 64  # a cursor that is closer to the end is likely to be in the tail
 NOTE_BYTES = 32 * 1024
-CHECKPOINT_COMMITS = 512
+WAL_PAGES = 16 * 1024  # 64 MiB; a longer write-ahead file is brought to an end
 CLOSED = "closed"
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class SqliteLog:
         self._pending: list[Packed] = []
         self._pending_done: list[Done] = []
         self._is_idle, self._drained = True, asyncio.Event()
-        self._commits = 0
+        self._checkpoint: Future[None] | None = None
         self._is_closed = False
 
     @classmethod
@@ -212,6 +212,7 @@ class SqliteLog:
         answer: asyncio.Future[T] = self._loop.create_future()
 
         def told(result: T | Exception) -> None:
+            self._checkpoint_if_due()
             if then is not None and not isinstance(result, Exception):
                 then(result)
             if answer.done():  # its caller was cancelled
@@ -253,14 +254,17 @@ class SqliteLog:
         self._go_on()
 
     def _go_on(self) -> None:
-        self._commits += 1
-        if self._commits % CHECKPOINT_COMMITS == 0 and not self._is_closed:
-            self._checkpointer.submit(_checkpoint, self._path)
+        self._checkpoint_if_due()
         if self._pending:
             self._commit()
         else:
             self._is_idle = True
             self._drained.set()
+
+    def _checkpoint_if_due(self) -> None:
+        is_running = self._checkpoint is not None and not self._checkpoint.done()
+        if not self._is_closed and not is_running and self._store.is_checkpoint_due():
+            self._checkpoint = self._checkpointer.submit(_checkpoint, self._path)
 
     def _publish(self, packed: Packed, last_seq: int) -> None:
         (claim, expected_seq, drafts), frames, _ = packed
@@ -320,10 +324,16 @@ def _as_log_error(error: Exception) -> LogError:
 
 
 def _checkpoint(path: Path) -> None:
-    """Move what is committed from the write-ahead file into the database, beside readers and writer."""
+    """Move what is committed from the write-ahead file into the database, beside readers and writer.
+
+    The file is begun anew only when a checkpoint has reached its very end, and under a load without a pause
+    none does: then the writer is held up while what came during the checkpoint is moved too.
+    """
     db = connect(path)
     try:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages > WAL_PAGES:
+            db.execute("PRAGMA wal_checkpoint(FULL)")
     except sqlite3.OperationalError:
         pass  # nothing is lost: the write-ahead file keeps it, and the next checkpoint tries again
     finally:

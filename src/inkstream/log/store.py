@@ -33,6 +33,7 @@ PAGE_BYTES = 3500  # with the last append, as a rule, a row of it fills one page
 JOURNAL_BYTES = 32 << 20  # an older tail is paged early, so that an idle run cannot hold the journal
 TRIM_BLOCKS = 64
 TRIM_PAGES = 64  # how many tails are paged early in one commit
+CHECKPOINT_ROWS = 2048  # a row is a page of the write-ahead file, or two
 LEASE_SECONDS = 10.0
 NOW = "(julianday('now') - 2440587.5) * 86400.0"  # the store's clock; unixepoch('subsec') needs SQLite 3.42
 BALLAST_BYTES = 1 << 20
@@ -82,7 +83,7 @@ class Store:
         self.open_runs: dict[str, Tail] = {}
         self._data_version = -1
         self._journal = Journal(self._db)
-        self._trimmed_at = 0
+        self._trimmed_at = self._checkpointed_at = 0
         with self._translated():
             prepare(self._db, self._path, durable=durable)
             with self._transaction():
@@ -120,6 +121,13 @@ class Store:
                 tail.add(stretch.frames, stretch.seams, stretch.last_seq, block)
                 tail.state = RunState.RUNNING  # the terminal event of an open run is in no journal
         self._data_version = self._db.execute("PRAGMA data_version").fetchone()[0]
+
+    def is_checkpoint_due(self) -> bool:
+        """Whether much has been written since this was last true."""
+        if self._db.total_changes - self._checkpointed_at < CHECKPOINT_ROWS:
+            return False
+        self._checkpointed_at = self._db.total_changes
+        return True
 
     # Transactions
 
