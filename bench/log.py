@@ -88,8 +88,15 @@ async def begin(log: SqliteLog, runs: int) -> list[Claim]:
     for number in range(runs):
         await log.create(NewRun(f"{number:032x}", "local", b"{}"))
         claims.append(await log.claim(f"{number:032x}", 0))
-    await asyncio.gather(*(log.append(Entry(claim, 0, [STARTED])) for claim in claims))
+    await step_of(log, claims, 0, STARTED)
     return claims
+
+
+async def step_of(log: SqliteLog, claims: Sequence[Claim], seq: int, draft: Draft) -> None:
+    """Append to all of these runs, a bounded number at a time."""
+    for start in range(0, len(claims), 256):
+        entries = (Entry(claim, seq, [draft]) for claim in claims[start : start + 256])
+        await asyncio.gather(*map(log.append, entries))
 
 
 # Appending
@@ -217,8 +224,8 @@ async def expire(folder: Path) -> Figures:
     log = await SqliteLog.open(folder)
     claims = await begin(log, EXPIRE_RUNS)
     for seq in range(1, EXPIRE_EVENTS - 1):
-        await asyncio.gather(*(log.append(Entry(claim, seq, [TOKEN])) for claim in claims))
-    await asyncio.gather(*(log.append(Entry(claim, EXPIRE_EVENTS - 1, [DONE])) for claim in claims))
+        await step_of(log, claims, seq, TOKEN)
+    await step_of(log, claims, EXPIRE_EVENTS - 1, DONE)
     for claim in claims:
         await log.settle(claim.run)
     await log.create(NewRun("live", "local", b"{}"))
@@ -231,26 +238,24 @@ async def expire(folder: Path) -> Figures:
     appending.cancel()
     await asyncio.gather(appending, return_exceptions=True)
     await log.aclose()
-    slices.sort()
+    wall, cpu = (latency(list(times)) for times in zip(*slices, strict=True))
     return {
         "slices": len(slices),
-        "slice p50 ms": statistics.median(slices) * 1e3,
-        "slice p99 ms": slices[len(slices) * 99 // 100] * 1e3,
-        "slice max ms": slices[-1] * 1e3,
-        "append p50 ms": statistics.median(waits) * 1e3,
-        "append max ms": max(waits) * 1e3,
+        **{f"slice {name}": value for name, value in wall.items()},
+        "slice max ms of CPU": cpu["max ms"],
+        **{f"append {name}": value for name, value in latency(waits).items()},
     }
 
 
-async def _expire_all(log: SqliteLog) -> list[float]:
-    """The time of every slice on the writer's thread."""
+async def _expire_all(log: SqliteLog) -> list[tuple[float, float]]:
+    """Wall and CPU time of every slice on the writer's thread."""
     slices = []
     timed = log._store.expire
 
     def expire_timed(before: float, limit: int) -> int:
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.thread_time()
         rows = timed(before, limit)
-        slices.append(time.perf_counter() - started)
+        slices.append((time.perf_counter() - started, time.thread_time() - busy))
         return rows
 
     log._store.expire = expire_timed  # type: ignore[method-assign]  # only the thread itself can tell
@@ -277,10 +282,7 @@ async def memory(folder: Path) -> Figures:
     idle = _resident()
     for seq in range(1, 2 * 40):
         due = [claim for number, claim in enumerate(claims) if number % 40 + 40 >= seq]
-        for start in range(0, len(due), 256):
-            await asyncio.gather(
-                *(log.append(Entry(claim, seq, [TOKEN])) for claim in due[start : start + 256])
-            )
+        await step_of(log, due, seq, TOKEN)
     full = _resident()
     await log.aclose()
     return {
