@@ -17,8 +17,8 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from typing import Any, Self
 
@@ -36,6 +36,7 @@ from inkstream.engines import (
     Request,
     Sampling,
     Status,
+    Take,
 )
 from inkstream.engines.llama_client import LlamaClient, failure
 from inkstream.engines.llama_server import Launch, LlamaServer, read_header, read_through
@@ -166,22 +167,17 @@ class LlamaEngine:
         opens_thinking = pieces[-1].rstrip().endswith("<think>")
         return Prompt(len(ids), ids, "thinking" if opens_thinking else "text")
 
-    async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+    async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
         ids, limit = await self._primed(request, emitted)
-        answer = _Answer(request, emitted)
+        answer = _Answer(request, emitted, take)
         if limit > 0:
             body = _completion(request, emitted, ids, limit)
-            async with self._slots, aclosing(self._server_at().stream("/completion", body)) as batches:
+            async with self._slots:
                 answer.start()
-                async for events in batches:
-                    for item in answer.read(events):
-                        yield item
-                    if answer.is_over:
-                        break
+                await self._server_at().stream("/completion", body, answer.read)
             if not answer.is_over:
                 raise EngineLost("llama.cpp broke off in the middle of an answer.")
-        for rest in answer.end():
-            yield rest
+        return answer.finish()
 
     async def busy_slots(self) -> int:
         """How many slots are generating, by the server's own account. Raises EngineLost, EngineFailed."""
@@ -297,14 +293,15 @@ class LlamaEngine:
 class _Answer:
     """What comes of one request, as far as it lies beyond the seam."""
 
-    def __init__(self, request: Request, emitted: Emitted) -> None:
-        self._request, self._emitted = request, emitted
+    def __init__(self, request: Request, emitted: Emitted, take: Take) -> None:
+        self._request, self._emitted, self._take = request, emitted, take
         self._stops = StopMatcher(request.sampling.stop, emitted.text)
         self._started = self._first_token = 0.0
         self._predicted = 0
         self._told = 0
         self._cached = 0
         self._stop_type: str | None = None
+        self._last = ""
 
     @property
     def is_over(self) -> bool:
@@ -313,34 +310,37 @@ class _Answer:
     def start(self) -> None:
         self._started = time.monotonic()
 
-    def read(self, events: Sequence[dict[str, Any]]) -> Iterator[Chunk | Progress]:
-        """A batch of the server's events becomes one chunk at most."""
+    def read(self, events: Sequence[dict[str, Any]]) -> bool:
+        """Take in the server's events, as one chunk at most. Says whether the answer is over."""
         visible = ""
         for event in events:
             if "error" in event:
                 raise failure(event["error"])
             if progress := event.get("prompt_progress"):
                 self._cached = progress["cache"]
-                yield Progress(progress["processed"] / max(progress["total"], 1))
+                self._take(Progress(progress["processed"] / max(progress["total"], 1)))
                 continue
             visible += self._add(event)
             if self.is_over:
-                break
-        yield from self._chunk(visible)
+                self._last = visible
+                return True
+        if visible:
+            self._take(self._chunk(visible))
+        return False
 
-    def end(self) -> Iterator[Chunk | Finish]:
-        yield from self._chunk(self._stops.flush())
+    def finish(self) -> Finish:
+        last = self._last + self._stops.flush()
         now = time.monotonic()
         first = self._first_token or now
         started = self._started or now
-        yield Finish(
-            reason="stop"
-            if self._stops.matched is not None or self._stop_type in ("eos", "word")
-            else "length",
+        by_itself = self._stops.matched is not None or self._stop_type in ("eos", "word")
+        return Finish(
+            reason="stop" if by_itself else "length",
             prompt_tokens=self._request.prompt.tokens,
             completion_tokens=self._emitted.tokens + self._predicted,
             cached_tokens=self._cached,
             timings={"prefill_seconds": first - started, "decode_seconds": now - first},
+            last=self._chunk(last) if last else None,
         )
 
     def _add(self, event: dict[str, Any]) -> str:
@@ -350,10 +350,9 @@ class _Answer:
             self._stop_type = event["stop_type"]
         return self._stops.feed(event["content"])
 
-    def _chunk(self, visible: str) -> Iterator[Chunk]:
-        if visible:
-            tokens, self._told = self._predicted - self._told, self._predicted
-            yield Chunk(visible, tokens)
+    def _chunk(self, text: str) -> Chunk:
+        tokens, self._told = self._predicted - self._told, self._predicted
+        return Chunk(text, tokens)
 
 
 def _completion(request: Request, emitted: Emitted, ids: list[int], limit: int) -> dict[str, Any]:
