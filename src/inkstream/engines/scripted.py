@@ -18,7 +18,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain, islice
 
@@ -259,6 +259,7 @@ class _Answer:
         self._request, self._emitted, self._take = request, emitted, take
         self._engine, self._piece = engine, engine.pieces.__getitem__
         self._ids = engine.answer_ids(request)
+        self._chunks = map(engine.chunks.__getitem__, self._ids)
         by_ids = engine.script.continues == "ids" and emitted.ids is not None
         skipped, behind = self._skip_ids() if by_ids else self._skip_text()
         room = engine.script.context - request.prompt.tokens
@@ -271,7 +272,7 @@ class _Answer:
         self._unseen: deque[tuple[int, int]] = deque()
         self._last: Chunk | None = None
         if self._is_complete:
-            self._end(self._watched(()))
+            self._end(self._watched(0))
 
     @property
     def is_over(self) -> bool:
@@ -279,9 +280,8 @@ class _Answer:
         return self.ended.done()
 
     def advance(self, tokens: int) -> None:
-        ids = islice(self._ids, min(tokens, self._left))
-        chunk = self._watched(ids) if self._request.sampling.stop else self._plain(tuple(ids))
-        if self._is_complete:
+        chunk = self._watched(tokens) if self._request.sampling.stop else self._plain(tokens)
+        if self._left <= 0 or self._stops.matched is not None:
             self._end(chunk)
         elif chunk is not None:
             self._take(chunk)
@@ -309,17 +309,19 @@ class _Answer:
         self._last = last
         self.ended.set_result(None)
 
-    def _plain(self, ids: tuple[int, ...]) -> Chunk:
+    def _plain(self, tokens: int) -> Chunk:
         """Without stop strings every token is visible at once."""
+        if tokens == 1 and not self._visible:
+            self._left -= 1
+            return next(self._chunks)
+        ids = tuple(islice(self._ids, min(tokens, self._left)))
         self._left -= len(ids)
-        if len(ids) == 1 and not self._visible:
-            return self._engine.chunks[ids[0]]
         text, self._visible = self._visible + "".join(map(self._piece, ids)), ""
         return Chunk(text, len(ids), ids)
 
-    def _watched(self, ids: Iterable[int]) -> Chunk | None:
+    def _watched(self, tokens: int) -> Chunk | None:
         """What may still become a stop string stays back until the end."""
-        for id in ids:
+        for id in islice(self._ids, min(tokens, self._left)):
             piece = self._piece(id)
             self._left -= 1
             self._unseen.append((id, len(piece)))
