@@ -329,14 +329,14 @@ async def test_a_step_of_many_runs_is_one_frame() -> None:
         for call in runs:
             raw.send(["generate", call, request(str(call), seed=call), Emitted()])
         frames = [await raw.receive() for _ in range(4)]
-        expected = [list(engine.answer_ids(request(seed=call))) for call in runs]
+        expected = [list(engine.speech.answer_ids(request(seed=call))) for call in runs]
     for step, frame in enumerate(frames[:3]):
         calls, texts, tokens, ids = frame["chunks"]
         assert sorted(calls) == list(runs)
         assert tokens == [1] * 256
         for call, text, given in zip(calls, texts, ids, strict=True):
             assert given == [expected[call][step]]
-            assert text == engine.piece(given[0])
+            assert text == engine.speech.piece(given[0])
     assert frames[3]["chunks"] == []
     assert sorted(end[0] for end in frames[3]["ends"]) == list(runs)
 

@@ -17,7 +17,8 @@ import pytest
 from inkstream import engines
 from inkstream.config import Settings
 from inkstream.engines import Chunk, Emitted, Message, Phase, Progress, Request, Sampling
-from inkstream.engines.scripted import CRASHED, THINKING, Script, Scripted
+from inkstream.engines.scripted import CRASHED, Script, Scripted
+from inkstream.engines.speech import THINKING
 from inkstream.errors import ConfigError, EngineFailed, EngineLost
 from tests.calls import Call, answered, text_of
 
@@ -129,7 +130,7 @@ async def test_ids_spell_the_text() -> None:
     chunks, _ = await answered(engine, await asked(engine))
     for chunk in chunks:
         assert chunk.ids
-        assert "".join(map(engine.piece, chunk.ids)) == chunk.text
+        assert "".join(map(engine.speech.piece, chunk.ids)) == chunk.text
 
 
 async def test_held_back_text_is_beyond_the_emitted_ids() -> None:

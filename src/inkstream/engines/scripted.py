@@ -4,9 +4,6 @@ It is what a newcomer runs first, what the tests fail on purpose, and the refere
 answer is a pure function of the prompt, the seed and the position, so one that was cut at any token ends
 with the text that the undisturbed one would have had. Greedy answers do not depend on the seed.
 
-A token is a piece of one to four characters and its id an index into the table of all pieces. Pieces
-do cut between the code points of one emoji, as real vocabularies do.
-
 A generation awaits its end and nothing else: one timer advances all of them (``pace``).
 """
 
@@ -15,12 +12,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from itertools import chain, islice
+from itertools import islice
 
 import orjson
 
@@ -40,6 +36,7 @@ from inkstream.engines import (
 )
 from inkstream.engines.pace import Paced, Steps, Turns
 from inkstream.engines.script import Script
+from inkstream.engines.speech import Speech, cut, prompt_text
 from inkstream.engines.stops import StopMatcher
 from inkstream.errors import EngineFailed, EngineLost
 
@@ -48,23 +45,6 @@ __all__ = ["Script", "Scripted"]
 CRASHED = 139  # what a shell reports for a segmentation fault, the commonest end of a native engine
 PREFILL_STEPS = 8
 STATUS_STEP_SECONDS = 0.02
-
-PHRASES = (
-    "The river keeps its own time. ",
-    "Nothing is lost, nothing is said twice. ",
-    "A token, once seen, stays seen; e.g. 3.14 is not two sentences. ",
-    "墨水在纸上慢慢散开。",
-    "「流式」是说\uff1a一个字一个字地来\uff0c不丢、不重。",
-    "价格为 ¥1,234.50\uff0c比昨天便宜 3%\uff01",
-    "Ünïcödé naïveté, ελληνικά, русский. ",
-    "👩‍👩‍👧‍👦 and 🏳️‍🌈 are one grapheme each, 👍🏽 too. ",
-    "𠮷野家 lies beyond the basic plane. ",
-    "\n\n- one\n- two\n",
-    "\n```python\nfor token in stream:\n    print(token, end='')\n```\n",
-    "**注意：**正文 `<b>&amp;</b>` \t",
-    "a line\u2028separator, a next\u0085line. ",
-)
-THINKING = "<think>Let me see. 想一想……</think>\n\n"
 
 
 class Scripted:
@@ -76,14 +56,7 @@ class Scripted:
         self._slots = asyncio.Semaphore(self.script.slots)
         self._closed = asyncio.Event()
         self._born = time.monotonic()
-        phrases = [_cut(phrase) for phrase in PHRASES]
-        fixed = (_cut(THINKING) if self.script.think else []) + _cut(self.script.answer or "")
-        self.pieces = list(dict.fromkeys(piece for phrase in [*phrases, fixed] for piece in phrase))
-        ids = {piece: id for id, piece in enumerate(self.pieces)}
-        self._fixed = [ids[piece] for piece in fixed]
-        self._phrases = [[ids[piece] for piece in phrase] for phrase in phrases]
-        self.tokens = len(self._fixed) + (self.script.answer_tokens if self.script.answer is None else 0)
-        self.chunks = [Chunk(piece, 1, (id,)) for id, piece in enumerate(self.pieces)]
+        self.speech = Speech(self.script)
         self._running: set[_Answer] = set()
         self._turns = Turns(self.script.tokens_per_chunk)
         self._steps = Steps(self.script.tokens_per_second) if self.script.tokens_per_second else None
@@ -107,7 +80,7 @@ class Scripted:
 
     def describe(self) -> Capabilities:
         self._require_ready()
-        said = orjson.dumps([self.script.answer, self.script.think, self.script.context, self.pieces])
+        said = orjson.dumps([self.script.answer, self.script.think, self.script.context, self.speech.pieces])
         return Capabilities(
             engine="scripted",
             model="scripted",
@@ -133,7 +106,7 @@ class Scripted:
             text = orjson.dumps([[message.role, message.content] for message in messages]).decode()
         except orjson.JSONEncodeError as error:
             raise EngineFailed(f"The text is no Unicode: {error}.", code="bad_prompt") from error
-        tokens = len(_cut(text))
+        tokens = len(cut(text))
         if tokens >= self.script.context:
             raise _too_long(tokens, self.script.context)
         return Prompt(tokens=tokens, payload={"text": text})
@@ -145,7 +118,7 @@ class Scripted:
             await self._read(request.prompt, take)
             self._require_ready()
             begun = time.monotonic()
-            answer = _Answer(self, request, emitted, take)
+            answer = _Answer(self.script, self.speech, request, emitted, take)
             await self._say(answer, prompt)
             seconds = {"prefill_seconds": begun - started, "decode_seconds": time.monotonic() - begun}
             return answer.finish(seconds)
@@ -156,32 +129,13 @@ class Scripted:
         for answer in self._running:
             answer.lose(EngineLost("The scripted engine was closed."))
 
-    def answer_ids(self, request: Request) -> Iterator[int]:
-        """The ids of the whole answer from its first token, whatever has been emitted."""
-        if self.script.answer is not None:
-            return iter(self._fixed)
-        seed = 0 if request.sampling.temperature == 0 else request.sampling.seed
-        drawn = chain.from_iterable(self._drawn_phrases(f"{seed} {_text(request)}"))
-        return islice(chain(self._fixed, drawn), self.tokens)
-
-    def piece(self, id: int) -> str:
-        """The text of a token. Raises EngineFailed for an id that is not ours."""
-        if not 0 <= id < len(self.pieces):
-            raise EngineFailed(f"Token id {id} is not in the vocabulary.", code="bad_seam")
-        return self.pieces[id]
-
-    def _drawn_phrases(self, key: str) -> Iterator[list[int]]:
-        draw = random.Random(key)
-        while True:
-            yield draw.choice(self._phrases)
-
     def _require_ready(self) -> None:
         if self.status.phase is not Phase.READY:
             raise EngineLost(f"The scripted engine is {self.status.phase.value}.")
 
     def _admit(self, request: Request, emitted: Emitted) -> str:
         self._require_ready()
-        prompt = _text(request)
+        prompt = prompt_text(request)
         if request.prompt.tokens >= self.script.context:
             raise _too_long(request.prompt.tokens, self.script.context)
         if emitted.text and self.script.continues == "no":
@@ -254,18 +208,20 @@ class _Crashing:
 class _Answer:
     """The part of one answer that lies beyond its seam. ``ended`` is done when all of it is out."""
 
-    def __init__(self, engine: Scripted, request: Request, emitted: Emitted, take: Take) -> None:
+    def __init__(
+        self, script: Script, speech: Speech, request: Request, emitted: Emitted, take: Take
+    ) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request, self._emitted, self._take = request, emitted, take
-        self._engine, self._piece = engine, engine.pieces.__getitem__
-        self._ids = engine.answer_ids(request)
-        self._chunks = map(engine.chunks.__getitem__, self._ids)
-        by_ids = engine.script.continues == "ids" and emitted.ids is not None
+        self._speech, self._piece = speech, speech.pieces.__getitem__
+        self._ids = speech.answer_ids(request)
+        self._chunks = map(speech.chunks.__getitem__, self._ids)
+        by_ids = script.continues == "ids" and emitted.ids is not None
         skipped, behind = self._skip_ids() if by_ids else self._skip_text()
-        room = engine.script.context - request.prompt.tokens
+        room = script.context - request.prompt.tokens
         limit = request.sampling.max_tokens
         self._budget = max(0, (room if limit is None else min(room, limit)) - emitted.tokens)
-        self._limit = self._left = min(engine.tokens - skipped, self._budget)
+        self._limit = self._left = min(speech.tokens - skipped, self._budget)
         self._stops = StopMatcher(request.sampling.stop, emitted.text)
         self._visible = self._stops.feed(behind)
         self._paid = len(behind)
@@ -348,7 +304,7 @@ class _Answer:
     def _skip_ids(self) -> tuple[int, str]:
         """Go behind the emitted ids; return their number and their text beyond what is visible."""
         ids = self._emitted.ids or ()
-        text = "".join(map(self._engine.piece, ids))
+        text = "".join(map(self._speech.piece, ids))
         if not text.startswith(self._emitted.text):
             raise EngineFailed("The token ids do not spell the emitted text.", code="bad_seam")
         next(islice(self._ids, len(ids), len(ids)), None)
@@ -364,25 +320,8 @@ class _Answer:
         return skipped, piece[missing:] if missing < 0 else ""
 
 
-def _text(request: Request) -> str:
-    payload = request.prompt.payload
-    if not isinstance(payload, dict) or not isinstance(payload.get("text"), str):
-        raise EngineFailed("The prompt was rendered by another engine.", code="bad_prompt")
-    text: str = payload["text"]
-    return text
-
-
 def _too_long(tokens: int, context: int) -> EngineFailed:
     return EngineFailed(
         f"The prompt has {tokens} tokens; the context holds {context}, one of them for the answer.",
         code="prompt_too_long",
     )
-
-
-def _cut(text: str) -> list[str]:
-    """Cut a text into pieces of one to four characters, always the same way."""
-    draw, pieces, start = random.Random(text), [], 0
-    while start < len(text):
-        pieces.append(text[start : start + draw.randint(1, 4)])
-        start += len(pieces[-1])
-    return pieces
