@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,7 @@ from inkstream.engines import (
     Sampling,
     Status,
     Weights,
+    llama_client,
 )
 from inkstream.engines.llama import Launch, LlamaEngine
 from inkstream.engines.llama_server import LlamaServer, read_header
@@ -366,6 +368,10 @@ class FakeLlama:
         self.is_llama = True
         self.completion = b""
         self.template = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+        self.paths: list[str] = []
+        self.cutting: random.Random | None = None
+        self.speaks_http = True
+        self.is_silent = False
         self._port = 0
 
     @property
@@ -386,11 +392,34 @@ class FakeLlama:
             (line for line in head.lower().split("\r\n") if line.startswith("content-length")), ":0"
         )
         body = await reader.readexactly(int(length.split(":")[1]))
+        self.paths.append(head.split()[1])
         status, reply = self._reply(head.split()[1], orjson.loads(body or b"{}"))
-        writer.write(f"HTTP/1.1 {status} OK\r\nConnection: close\r\n\r\n".encode() + reply)
+        if self.is_silent:
+            await reader.read()
+        elif not self.speaks_http:
+            writer.write(b"220 mail.example.org ESMTP\r\n")
+        elif self.cutting:
+            await self._write_cut(writer, reply, self.cutting)
+        else:
+            writer.write(f"HTTP/1.1 {status} OK\r\nConnection: close\r\n\r\n".encode() + reply)
         await writer.drain()
         writer.close()
         await writer.wait_closed()
+
+    @staticmethod
+    async def _write_cut(writer: asyncio.StreamWriter, reply: bytes, draw: random.Random) -> None:
+        """Chunks of the transfer encoding and pieces on the wire have nothing to do with the events."""
+        whole, rest = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", reply
+        while rest:
+            size = draw.randint(1, 60)
+            whole += b"%x\r\n%b\r\n" % (len(rest[:size]), rest[:size])
+            rest = rest[size:]
+        whole += b"0\r\n\r\n"
+        while whole:
+            size = draw.randint(1, 20)
+            writer.write(whole[:size])
+            await writer.drain()
+            whole = whole[size:]
 
     def _reply(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         if self.is_loading:
@@ -484,6 +513,48 @@ async def test_an_error_in_the_stream_fails_that_request(status: int, retryable:
         assert engine.status.phase is Phase.READY
 
 
+async def test_a_stream_survives_any_cut_of_its_bytes() -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    draw = random.Random(seed)
+    texts = [draw.choice(NASTY) for _ in range(60)]
+    events = [event(text, number) for number, text in enumerate(texts, 1)]
+    async with faked(b"".join(events) + event("end", 61, **END)) as (fake, engine):
+        for _ in range(5):
+            fake.cutting = draw
+            chunks, finish = await answered(engine, SIMPLE)
+            assert text_of(chunks) == "".join(texts) + "end"
+            assert finish.completion_tokens == 61
+            assert finish.last is not None
+            fake.cutting = None
+
+
+async def test_a_stream_that_falls_silent_is_a_lost_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama_client, "STREAM_SECONDS", 0.05)
+    async with faked() as (fake, engine):
+        fake.is_silent = True
+        with pytest.raises(EngineLost, match="nothing came for"):
+            await answered(engine, SIMPLE)
+        assert engine.status.phase is Phase.CONNECTING
+
+
+async def test_a_stream_of_something_else_fails_that_request() -> None:
+    for completion, speaks_http in ((b"", False), (b"data: <html>\n\n", True), (b"data: 7\n\n", True)):
+        async with faked(completion) as (fake, engine):
+            fake.speaks_http = speaks_http
+            with pytest.raises(EngineFailed, match="no llama-server"):
+                await answered(engine, SIMPLE)
+
+
+async def test_a_refused_stream_says_why(server: LlamaServer, engine: LlamaEngine) -> None:
+    stranger = LlamaEngine.remote(server.url, "wrong")
+    stranger._capabilities, stranger._status = engine.describe(), engine.status
+    with pytest.raises(EngineFailed, match="refuses our key") as refused:
+        await answered(stranger, SIMPLE)
+    assert refused.value.code == "engine_refused"
+    await stranger.aclose()
+
+
 async def test_pings_and_line_separators_are_no_events() -> None:
     text = "a\u2028b\u2029c\u0085d\r\ne"
     async with faked(b":\n\n" + event(text, 1) + b": ping\n\n" + event("", 1, **END)) as (_, engine):
@@ -493,7 +564,25 @@ async def test_pings_and_line_separators_are_no_events() -> None:
 
 
 async def test_a_template_that_opens_the_thinking_block_is_noticed() -> None:
-    async with faked() as (fake, engine):
-        assert (await engine.render([Message("user", "?")])).channel == "text"
-        fake.template = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<think>\n"
-        assert (await engine.render([Message("user", "?")])).channel == "thinking"
+    for opening, channel in (("", "text"), ("<think>\n", "thinking")):
+        async with faked() as (fake, engine):
+            fake.template += opening
+            assert (await engine.render([Message("user", "?")])).channel == channel
+
+
+async def test_a_template_is_read_once_for_the_same_roles_and_anew_from_another_server() -> None:
+    question, answer = Message("user", "?"), Message("assistant", "!")
+    fake = FakeLlama()
+    async with fake.listening():
+        engine = LlamaEngine.remote(fake.url)
+        await engine.load()
+        for messages in ([question], [question], [question, answer, question], [Message("user", "other")]):
+            await engine.render(messages)
+        assert fake.paths.count("/apply-template") == 2
+    with pytest.raises(EngineLost):
+        await engine.render([question])
+    fake.template += "<think>\n"
+    async with fake.listening():
+        assert (await engine.status_after(engine.status)).phase is Phase.READY
+        assert (await engine.render([question])).channel == "thinking"
+    await engine.aclose()

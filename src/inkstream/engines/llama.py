@@ -2,8 +2,7 @@
 
 Deliberate oddities:
 
-- A prompt goes to the server as token ids. The template is rendered with placeholders and tokenised apart
-  from the contents, so that ``<|im_end|>`` typed by a user is text.
+- A prompt goes to the server as token ids (``llama_prompts``).
 - A cut answer goes on from its text. The ids in the stream cannot be used: of a character that spans
   several tokens it names only the last one.
 - Stop strings are matched here and never sent: the server cannot match across a seam.
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -39,6 +37,7 @@ from inkstream.engines import (
     Take,
 )
 from inkstream.engines.llama_client import LlamaClient, failure
+from inkstream.engines.llama_prompts import LlamaPrompts
 from inkstream.engines.llama_server import Launch, LlamaServer, read_header, read_through
 from inkstream.engines.stops import StopMatcher
 from inkstream.errors import EngineFailed, EngineLost, InkstreamError
@@ -48,11 +47,6 @@ __all__ = ["Launch", "LlamaEngine"]
 POLL_SECONDS = 0.25
 SEEDS = 2**32 - 1
 """The number of seeds; the next one asks llama.cpp for a random seed."""
-
-PLACEHOLDER = "inkstreamContent{}Here"
-PLACEHOLDERS = re.compile(r"inkstreamContent(\d+)Here")
-BORDER = -1
-"""Stands between texts that are tokenised in one call: the server hands ids in its input through."""
 
 PARAMETERS = {
     "temperature": "temperature",
@@ -72,6 +66,7 @@ class LlamaEngine:
         self._launch, self._model, self._defaults = launch, model, defaults
         self._server: LlamaServer | None = None
         self._client = LlamaClient(url, key, self._lost) if url else None
+        self._prompts: LlamaPrompts | None = None
         self._weights = ""
         self._capabilities: Capabilities | None = None
         self._slots = asyncio.Semaphore(1)
@@ -155,17 +150,10 @@ class LlamaEngine:
 
     async def render(self, messages: Sequence[Message]) -> Prompt:
         context = self.describe().context_length
-        marked = [{"role": m.role, "content": PLACEHOLDER.format(i)} for i, m in enumerate(messages)]
-        reply = await self._server_at().post("/apply-template", {"messages": marked})
-        # Odd places hold the number of the message whose content goes there.
-        pieces = PLACEHOLDERS.split(reply["prompt"])
-        contents = [messages[int(number)].content for number in pieces[1::2]]
-        template, said = await self._tokenize(pieces[::2], True), await self._tokenize(contents, False)
-        ids = [id for pair in zip(template, [*said, []], strict=True) for part in pair for id in part]
-        if len(ids) >= context:
-            raise _too_long(len(ids), context)
-        opens_thinking = pieces[-1].rstrip().endswith("<think>")
-        return Prompt(len(ids), ids, "thinking" if opens_thinking else "text")
+        prompt = await self._prompts_at().render(messages)
+        if prompt.tokens >= context:
+            raise _too_long(prompt.tokens, context)
+        return prompt
 
     async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
         ids, limit = await self._primed(request, emitted)
@@ -214,6 +202,7 @@ class LlamaEngine:
             raise EngineFailed("What answers at llama.cpp's address is no llama-server.") from error
         if seen is None or seen.slots != self._capabilities.slots:
             self._slots = asyncio.Semaphore(self._capabilities.slots)
+        self._prompts = LlamaPrompts(server)  # anew: it may be another model's server
         self._set(Status(Phase.READY))
         return True
 
@@ -260,31 +249,21 @@ class LlamaEngine:
         if len(ids) >= context:
             raise _too_long(len(ids), context)
         if emitted.text:
-            (behind,) = await self._tokenize([emitted.text], False)
+            (behind,) = await self._prompts_at().tokenize([emitted.text])
             ids = ids + behind
         limit = request.sampling.max_tokens
         room = context - len(ids)
         return ids, room if limit is None else min(room, limit - emitted.tokens)
 
-    async def _tokenize(self, texts: Sequence[str], with_control: bool) -> list[list[int]]:
-        """The ids of each text. Only ``with_control`` are control tokens recognised in it."""
-        if not texts:
-            return []
-        content: list[str | int] = [part for text in texts for part in (text, BORDER)]
-        body = {"content": content, "add_special": with_control, "parse_special": with_control}
-        reply = await self._server_at().post("/tokenize", body)
-        tokens: list[list[int]] = [[]]
-        for id in reply["tokens"]:
-            if id == BORDER:
-                tokens.append([])
-            else:
-                tokens[-1].append(id)
-        return tokens[:-1]
-
     def _server_at(self) -> LlamaClient:
         if self._client is None:
             raise EngineLost("llama.cpp is not running yet.")
         return self._client
+
+    def _prompts_at(self) -> LlamaPrompts:
+        if self._prompts is None:
+            raise EngineLost("llama.cpp is not running yet.")
+        return self._prompts
 
     def _lost(self) -> None:
         self._set(Status(Phase.CONNECTING))
