@@ -202,7 +202,7 @@ def test_answers_of_a_pace_get_their_tokens_together_unless_told_otherwise(loop:
     async def turns() -> list[set[int]]:
         """Which of the answers were given something, in each turn in which any was."""
         seen: list[set[int]] = []
-        engine = Scripted(Script(answer_tokens=12, tokens_per_second=50, in_step=in_step))
+        engine = Scripted(Script(answer_tokens=60, tokens_per_second=100, in_step=in_step))
         request = await asked(engine)
 
         def give(number: int) -> None:
@@ -227,11 +227,8 @@ def test_answers_of_a_pace_get_their_tokens_together_unless_told_otherwise(loop:
     factory = asyncio.new_event_loop if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         seen = runner.run(turns())
-    if in_step:
-        assert seen[-2] == set(range(5))
-        assert len(seen) <= 14
-    else:  # on a busy machine some clocks ring together
-        assert len(seen) > 28
+    partial = [turn for turn in seen if len(turn) < 5]  # in step: while they begin, and while they end
+    assert len(partial) <= 10 if in_step else len(partial) > 10
 
 
 async def test_an_unpaced_answer_leaves_the_event_loop_to_others() -> None:
