@@ -2,8 +2,9 @@
 
 The same weights with the same settings, asked the same questions in turns: llama.cpp's bare server in a
 process of its own, streaming ``/v1/chat/completions`` to a plain socket, and the engine behind a Host in one,
-asked over the link. Printed are medians over all answers of the time to the first token, over the rounds of
-the tokens per second of all streams together, and the processor time of the engine's own thread per token.
+asked over the link. A round asks both, the one and the other first by turns. Printed are medians: of the
+bare server, of what ours adds to it or has of it in the same round; and the processor time that the engine's
+own thread takes per token.
 
 ``python bench/llama.py --reader`` needs no model: it prints what reading one event of a stream costs with our
 reader and with httpx, for events that come one by one and for those that come in a burst.
@@ -48,6 +49,14 @@ class Round:
     tokens: int = 0
     seconds: float = 0.0
 
+    @property
+    def first_token(self) -> float:
+        return statistics.median(self.first)
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
 
 Ask = Callable[[str, int, Callable[[int], None]], Awaitable[None]]
 """A question, how many tokens, and who is told how many came."""
@@ -58,7 +67,7 @@ def question(number: int) -> str:
     return f"Question {number:06}: write a long story about ink, rivers and paper. " * 4
 
 
-async def one_round(ask: Ask, streams: int, tokens: int, numbers: Sequence[int]) -> Round:
+async def one_round(ask: Ask, tokens: int, numbers: Sequence[int]) -> Round:
     result = Round()
 
     async def one(number: int) -> None:
@@ -173,18 +182,21 @@ async def compare(launch: Launch, all_streams: Sequence[int], rounds: int, token
             await engine.status_after(engine.status)
         asks = {"bare": bare(bare_url, bare_key), "ours": linked(engine)}
         numbers = iter(range(10**6))
-        print("| streams | first token, ms: bare | ours | tokens/s: bare | ours | ratio | own µs per token |")
-        print("|---|---|---|---|---|---|---|")
+        print(
+            "| streams | bare: first token, ms | tokens/s | ours: first token | tokens/s | own µs per token |"
+        )
+        print("|---|---|---|---|---|---|")
         for streams in all_streams:
-            results: dict[str, list[Round]] = {name: [] for name in asks}
-            busy = 0.0
-            for _ in range(rounds):
+            pairs, busy = [], 0.0
+            for turn in range(rounds):
                 asked = [next(numbers) for _ in range(streams)]
-                for name, ask in asks.items():
+                pair = {}
+                for name in sorted(asks, reverse=turn % 2 == 1):
                     before = await thread_seconds(pipe)
-                    results[name].append(await one_round(ask, streams, tokens, asked))
+                    pair[name] = await one_round(asks[name], tokens, asked)
                     busy += await thread_seconds(pipe) - before if name == "ours" else 0
-            print(row(streams, results, busy), flush=True)
+                pairs.append((pair["bare"], pair["ours"]))
+            print(row(streams, pairs, busy), flush=True)
 
 
 async def thread_seconds(pipe: Connection) -> float:
@@ -193,20 +205,13 @@ async def thread_seconds(pipe: Connection) -> float:
     return seconds
 
 
-def row(streams: int, results: dict[str, list[Round]], busy: float) -> str:
-    first = {
-        name: statistics.median(seconds for each in rounds for seconds in each.first) * 1e3
-        for name, rounds in results.items()
-    }
-    rate = {
-        name: statistics.median(each.tokens / each.seconds for each in rounds)
-        for name, rounds in results.items()
-    }
-    own = busy / sum(each.tokens for each in results["ours"]) * 1e6
-    return (
-        f"| {streams} | {first['bare']:.0f} | {first['ours']:.0f} | {rate['bare']:.1f} | {rate['ours']:.1f} "
-        f"| {rate['ours'] / rate['bare']:.2f} | {own:.0f} |"
-    )
+def row(streams: int, pairs: list[tuple[Round, Round]], busy: float) -> str:
+    first = statistics.median(bare.first_token * 1e3 for bare, _ in pairs)
+    later = statistics.median((ours.first_token - bare.first_token) * 1e3 for bare, ours in pairs)
+    rate = statistics.median(bare.rate for bare, _ in pairs)
+    share = statistics.median(ours.rate / bare.rate for bare, ours in pairs)
+    own = busy / sum(ours.tokens for _, ours in pairs) * 1e6
+    return f"| {streams} | {first:.0f} | {rate:.1f} | {later:+.1f} | × {share:.2f} | {own:.0f} |"
 
 
 # Reading a stream

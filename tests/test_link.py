@@ -453,6 +453,19 @@ async def test_closing_a_generation_frees_its_slot_before_the_next_one_starts() 
         assert puppet.story == ["start a", "end a", "start b", "end b"]
 
 
+async def test_an_answer_as_fast_as_it_goes_can_be_cancelled_while_others_go_on() -> None:
+    engine = Scripted(Script(answer_tokens=100_000_000, context=1 << 30))
+    async with linked(engine) as link:
+        calls = [Call(link, request(str(number), seed=number)) for number in range(4)]
+        for call in calls:
+            await call.until(3)
+        while calls:
+            await calls.pop().cancel()
+            await until(lambda: engine.active == len(calls))
+            for other in calls:
+                await other.more()
+
+
 async def test_a_cancel_that_travels_with_its_request_leaves_the_connection_well() -> None:
     engine = Scripted(Script(answer="well"))
     async with hosted(engine) as (_, url), RawGateway.connected(url) as raw:
