@@ -36,7 +36,7 @@ from inkstream.engines import (
 from inkstream.engines.link import Host, LinkEngine
 from inkstream.engines.link.gateway import _Call as OpenCall
 from inkstream.engines.link.gateway import _Connection as Dialled
-from inkstream.engines.link.host import _Mailbox as Mailbox
+from inkstream.engines.link.outbox import Mailbox
 from inkstream.engines.link.wire import VERSION
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.errors import EngineError, EngineFailed, EngineLost
@@ -322,23 +322,19 @@ async def cutting_proxy(url: str, draw: random.Random) -> AsyncIterator[str]:
 
 
 async def test_a_step_of_many_runs_is_one_frame() -> None:
-    engine = Scripted(Script(answer_tokens=4, tokens_per_second=20))
-    runs = range(256)
-    async with hosted(engine) as (_, url), RawGateway.connected(url) as raw:
+    puppet = Puppet()
+    runs = list(range(256))
+    async with hosted(puppet) as (_, url), RawGateway.connected(url) as raw:
         await raw.shake_hands()
         for call in runs:
-            raw.send(["generate", call, request(str(call), seed=call), Emitted()])
-        frames = [await raw.receive() for _ in range(4)]
-        expected = [list(engine.speech.answer_ids(request(seed=call))) for call in runs]
-    for step, frame in enumerate(frames[:3]):
-        calls, texts, tokens, ids = frame["chunks"]
-        assert sorted(calls) == list(runs)
-        assert tokens == [1] * 256
-        for call, text, given in zip(calls, texts, ids, strict=True):
-            assert given == [expected[call][step]]
-            assert text == engine.speech.piece(given[0])
-    assert frames[3]["chunks"] == []
-    assert sorted(end[0] for end in frames[3]["ends"]) == list(runs)
+            raw.send(["generate", call, request(str(call)), Emitted()])
+        await until(lambda: len(puppet.asked) == len(runs))
+        for step in range(3):
+            for call in runs:
+                puppet.takes[str(call)](Chunk(f"{step}:{call}", 1, (call,)))
+            frame = await raw.receive()
+            texts = [f"{step}:{call}" for call in runs]
+            assert frame == {"chunks": [runs, texts, [1] * 256, [[call] for call in runs]]}
 
 
 async def test_chunks_without_logprobs_travel_beside_chunks_with_them() -> None:

@@ -237,7 +237,7 @@ class _Answer:
 
     def advance(self, tokens: int) -> None:
         chunk = self._watched(tokens) if self._request.sampling.stop else self._plain(tokens)
-        if self._left <= 0 or self._stops.matched is not None:
+        if self._is_complete:
             self._end(chunk)
         elif chunk is not None:
             self._take(chunk)

@@ -5,37 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import orjson
-
 from inkstream.engines import (
     Capabilities,
-    Chunk,
     Emitted,
     Engine,
     Message,
     Phase,
-    Progress,
     Request,
     Status,
-    merged,
 )
 from inkstream.engines.link.codec import (
     End,
-    chunk_columns,
     error_end,
     finish_end,
     read_emitted,
     read_messages,
     read_request,
 )
+from inkstream.engines.link.outbox import Frame, Mailbox
 from inkstream.engines.link.wire import VERSION, Frames, is_proof, proof
 from inkstream.errors import EngineError, EngineFailed, EngineLost
-
-UNMERGED = 256
 
 logger = logging.getLogger(__name__)
 
@@ -151,37 +144,6 @@ class Host:
             connection.tell_status()
 
 
-class _Mailbox:
-    """What one call has said and nobody has sent yet: at most one share, a few chunks and one end."""
-
-    __slots__ = ("_chunks", "_put", "call", "end", "share")
-
-    def __init__(self, call: int, put: Callable[[_Mailbox], None]) -> None:
-        self.call, self._put = call, put
-        self.share: float | None = None
-        self.end: End | None = None
-        self._chunks: list[Chunk] = []
-
-    def take(self, item: Chunk | Progress) -> None:
-        if self.end is not None:
-            return  # the engine was taken back meanwhile: this call is lost
-        if isinstance(item, Progress):
-            self.share = item.share
-        else:
-            # Merging for each chunk would be quadratic in a stall, never merging it an object per token.
-            if len(self._chunks) == UNMERGED:
-                self._chunks = [merged(self._chunks)]
-            self._chunks.append(item)
-        self._put(self)
-
-    def take_all(self, last: Chunk | None = None) -> Chunk | None:
-        """What is unsent, and ``last`` behind it, as one chunk."""
-        chunks, self._chunks = self._chunks, []
-        if last is not None:
-            chunks.append(last)
-        return merged(chunks) if chunks else None
-
-
 class _Connection(Frames):
     """One gateway. What its calls say within one turn of the event loop leaves in one frame."""
 
@@ -190,8 +152,8 @@ class _Connection(Frames):
         self.on_frame = self._on_hello
         self._host = host
         self._calls: dict[int, asyncio.Task[None]] = {}
-        self._boxes: dict[int, _Mailbox] = {}
-        self._due: dict[int, _Mailbox] = {}
+        self._boxes: dict[int, Mailbox] = {}
+        self._due: dict[int, Mailbox] = {}
         self._news: dict[str, Any] = {}
         self._is_flushing = False
 
@@ -275,8 +237,8 @@ class _Connection(Frames):
             case _:
                 raise ValueError(f"the gateway asked for something unknown: {frame[:1]!r:.50}")
 
-    def _start(self, call: int, work: Callable[[_Mailbox], Awaitable[None]]) -> None:
-        box = self._boxes[call] = _Mailbox(call, self.put)
+    def _start(self, call: int, work: Callable[[Mailbox], Awaitable[None]]) -> None:
+        box = self._boxes[call] = Mailbox(call, self.put)
         task = self._calls[call] = self._host.spawn(self._answer(box, work))
         # Not in the task: one that is cancelled before its first step runs none of its code.
         task.add_done_callback(lambda _: self._forget(call))
@@ -284,7 +246,7 @@ class _Connection(Frames):
     def _forget(self, call: int) -> None:
         del self._calls[call], self._boxes[call]
 
-    async def _answer(self, box: _Mailbox, work: Callable[[_Mailbox], Awaitable[None]]) -> None:
+    async def _answer(self, box: Mailbox, work: Callable[[Mailbox], Awaitable[None]]) -> None:
         try:
             await work(box)
         except EngineError as error:
@@ -293,19 +255,19 @@ class _Connection(Frames):
             logger.exception("the engine failed in a way that it does not declare")
             self._end(box, error_end(EngineFailed(f"the engine failed: {error!r}")))
 
-    async def _render(self, messages: list[Message], box: _Mailbox) -> None:
+    async def _render(self, messages: list[Message], box: Mailbox) -> None:
         self._end(box, ("prompt", await self._host.engine().render(messages)))
 
-    async def _generate(self, request: Request, emitted: Emitted, box: _Mailbox) -> None:
+    async def _generate(self, request: Request, emitted: Emitted, box: Mailbox) -> None:
         finish = await self._host.engine().generate(request, emitted, box.take)
         self._end(box, finish_end(replace(finish, last=box.take_all(finish.last))))
 
-    def _end(self, box: _Mailbox, end: End) -> None:
+    def _end(self, box: Mailbox, end: End) -> None:
         if box.end is None:
             box.end = end
             self.put(box)
 
-    def put(self, box: _Mailbox) -> None:
+    def put(self, box: Mailbox) -> None:
         """The box has something to say."""
         self._due[box.call] = box
         self._flush_soon()
@@ -318,73 +280,25 @@ class _Connection(Frames):
     def _flush(self) -> None:
         self._is_flushing = False
         if self.is_proven and self.is_open and not self.is_paused and (self._due or self._news):
-            self.send_encoded(self._encode(self._take_frame()))
+            self.send_encoded(self._take_frame())
 
-    def _take_frame(self) -> _Frame:
-        frame = _Frame(self._news)
+    def _take_frame(self) -> bytes:
+        frame = Frame(self._news)
         self._news = {}
         due, self._due = self._due, {}
         for box in due.values():
-            if (chunk := box.take_all()) is not None:
-                frame.calls.append(box.call)
-                frame.chunks.append(chunk)
-            if box.share is not None:
-                frame.progress.append((box.call, box.share))
-                box.share = None
-            if box.end is not None:
-                frame.ends[box.call] = box.end
-        return frame
-
-    def _encode(self, frame: _Frame) -> bytes:
+            frame.add(box)
         try:
             return frame.encode()
         except TypeError:
-            return self._without_unencodable(frame).encode()
+            return self._without_unencodable(frame)
 
-    def _without_unencodable(self, frame: _Frame) -> _Frame:
+    def _without_unencodable(self, frame: Frame) -> bytes:
         """One call that says what JSON cannot hold (half a surrogate pair, say) fails alone."""
-        bad: set[int] = set()
-        for call, item in (*zip(frame.calls, map(tuple, frame.chunks), strict=True), *frame.ends.items()):
-            if why := _why_unencodable(item):
-                logger.error("an answer of the engine cannot be encoded: %s", why)
-                bad.add(call)
-        for task in [self._calls[call] for call in bad if call in self._calls]:
-            task.cancel()
-        failed = error_end(EngineFailed("the engine answered with something that cannot be encoded"))
-        good = [
-            (call, chunk) for call, chunk in zip(frame.calls, frame.chunks, strict=True) if call not in bad
-        ]
-        return replace(
-            frame,
-            calls=[call for call, _ in good],
-            chunks=[chunk for _, chunk in good],
-            ends=frame.ends | dict.fromkeys(bad, failed),
-        )
-
-
-@dataclass(slots=True)
-class _Frame:
-    """What leaves together. ``chunks`` has one for each of ``calls``."""
-
-    news: dict[str, Any]
-    calls: list[int] = field(default_factory=list)
-    chunks: list[Chunk] = field(default_factory=list)
-    progress: list[tuple[int, float]] = field(default_factory=list)
-    ends: dict[int, End] = field(default_factory=dict)
-
-    def encode(self) -> bytes:
-        """Raises TypeError for what JSON cannot hold."""
-        frame = self.news | {"chunks": chunk_columns(self.calls, self.chunks)}
-        if self.progress:
-            frame["progress"] = self.progress
-        if self.ends:
-            frame["ends"] = [(call, *end) for call, end in self.ends.items()]
-        return orjson.dumps(frame)
-
-
-def _why_unencodable(item: object) -> str | None:
-    try:
-        orjson.dumps(item)
-    except TypeError as error:
-        return str(error)
-    return None
+        bad = frame.unencodable()
+        for call, why in bad.items():
+            logger.error("an answer of the engine cannot be encoded: %s", why)
+            if call in self._calls:
+                self._calls[call].cancel()
+        error = EngineFailed("the engine answered with something that cannot be encoded")
+        return frame.failing(bad, error_end(error)).encode()
