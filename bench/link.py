@@ -92,11 +92,13 @@ async def consume(engine: Engine, case: Case) -> tuple[Count, float, float]:
         )
 
     wall, busy = time.perf_counter(), time.process_time()
-    await asyncio.wait(
-        [asyncio.create_task(one(number)) for number in range(case.runs)],
-        timeout=None if case.rate else case.seconds,
-    )
-    return count, time.perf_counter() - wall, time.process_time() - busy
+    tasks = [asyncio.create_task(one(number)) for number in range(case.runs)]
+    done, pending = await asyncio.wait(tasks, timeout=None if case.rate else case.seconds)
+    spent = time.perf_counter() - wall, time.process_time() - busy
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*done, asyncio.gather(*pending, return_exceptions=True))
+    return count, *spent
 
 
 def serve(pipe: Connection, script: Script) -> None:
