@@ -39,7 +39,7 @@ FETCH_BYTES = 64 * 1024
 FETCH_PAGES = FETCH_BYTES // PAGE_BYTES
 TAIL_EVENTS = 64  # a cursor that is closer to the end is likely to be in the tail
 NOTE_BYTES = 32 * 1024
-WAL_PAGES = 16 * 1024  # 64 MiB; a longer write-ahead file is brought to an end
+WAL_PAGES = 8 * 1024  # 32 MiB; a longer write-ahead file is brought to an end
 CLOSED = "closed"
 
 T = TypeVar("T")

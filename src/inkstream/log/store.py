@@ -19,7 +19,6 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from inkstream.errors import Fenced, KeyReused, LogUnwritable, NotFound
@@ -28,6 +27,7 @@ from inkstream.log import Appended, Claim, Entry, NewRun, Run
 from inkstream.log.journal import BLOCK_BYTES, Journal
 from inkstream.log.packing import HEAD, Stretch, behind, seams_behind
 from inkstream.log.schema import ADD_PAGE, connect, prepare
+from inkstream.log.tail import Tail
 
 PAGE_BYTES = 3500  # with the last append, as a rule, a row of it fills one page of the database
 JOURNAL_BYTES = 32 << 20  # an older tail is paged early, so that an idle run cannot hold the journal
@@ -45,32 +45,6 @@ RUN_COLUMNS = (
 
 Packed = tuple[Entry, bytes, bytes]
 """An entry, with the frames and the seams of its events as they will lie in the file if it is not fenced."""
-
-
-@dataclass(slots=True)
-class Tail:
-    """A run that has not ended: where it stands, and its events that are in no page yet."""
-
-    n: int
-    epoch: int
-    holder: str | None
-    state: RunState
-    last_seq: int
-    stop_requested: bool
-    deaths: int
-    paged_seq: int = 0
-    block: int = 0  # of the journal, with the first event that is in no page
-    frames: bytearray = field(default_factory=bytearray)
-    seams: bytearray = field(default_factory=bytearray)
-
-    def add(self, frames: bytes, seams: bytes, last_seq: int, block: int) -> int:
-        """Returns how many bytes are in no page now."""
-        if self.last_seq == self.paged_seq:
-            self.block = block
-        self.frames += frames
-        self.seams += seams
-        self.last_seq = last_seq
-        return len(self.frames) + len(self.seams)
 
 
 class Store:
@@ -111,7 +85,16 @@ class Store:
             " FROM runs WHERE ended_at IS NULL ORDER BY n"
         ).fetchall()
         self.open_runs = {
-            run: Tail(n, epoch, holder, _state(paged), paged, bool(stop), deaths, paged)
+            run: Tail(
+                n,
+                epoch,
+                holder,
+                RunState.RUNNING if paged else RunState.QUEUED,
+                paged,
+                bool(stop),
+                deaths,
+                paged,
+            )
             for run, n, epoch, holder, stop, deaths, paged in rows
         }
         tails = {tail.n: tail for tail in self.open_runs.values()}
@@ -413,8 +396,3 @@ class Store:
 
 def _only_ends(entry: Entry) -> bool:
     return all(draft.kind.is_terminal for draft in entry.events)
-
-
-def _state(last_seq: int) -> RunState:
-    """The state of a run that has not ended."""
-    return RunState.RUNNING if last_seq else RunState.QUEUED
