@@ -365,7 +365,8 @@ async def test_deleting_a_conversation_stops_its_answers(tmp_path: Path) -> None
 
 
 async def test_branches_regenerate_and_continue(tmp_path: Path) -> None:
-    async with serving(tmp_path, SLOW) as live, client(live) as http:
+    script = Script(answer_tokens=16, tokens_per_second=20)  # slower than any machine asks again
+    async with serving(tmp_path, script) as live, client(live) as http:
         asked = await ask(http, sampling={"temperature": 1, "max_tokens": 10})
         chat, message = asked["message"]["chat"], asked["message"]["id"]
         path = f"/api/chats/{chat}/messages"

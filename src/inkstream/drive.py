@@ -11,11 +11,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from secrets import randbits
+from dataclasses import asdict, dataclass
 
 from inkstream.admission import Admission, Ticket
-from inkstream.ask import Ask, Pin, decode_pin, emitted_by, encode_pin
+from inkstream.ask import Pin, encode_pin
 from inkstream.drafts import done, failed
 from inkstream.engines import (
     Capabilities,
@@ -25,21 +24,19 @@ from inkstream.engines import (
     Phase,
     Prompt,
     Request,
-    Sampling,
 )
 from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable
-from inkstream.events import Draft, Event, Kind, encode
+from inkstream.events import Draft, Kind, encode
 from inkstream.log import Claim, Log, Run
 from inkstream.pen import Pen
+from inkstream.pinning import pinned
 
 logger = logging.getLogger(__name__)
 
-READ_EVENTS = 4096
 UNWRITABLE_RETRY_SECONDS = 1.0
 ENGINE_RETRY_SECONDS = 0.05
 SUSPECT_AFTER_DEATHS = 2
 GUILTY_AFTER_DEATHS = 3
-SEED_BITS = 31  # what every engine takes as a seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +50,41 @@ class Surroundings:
 
 
 class Drive:
-    """One run being driven. ``prompt`` may hold what was rendered when the run was admitted."""
+    """One run being driven.
 
-    def __init__(self, run: Run, ask: Ask, around: Surroundings, prompt: Prompt | None = None) -> None:
-        self.run, self.ask = run, ask
+    ``linger_seconds`` is how long it lives without a reader, None for ever; ``prompt`` may hold what was
+    rendered when the run was admitted. There may be thousands of these: what the record says is read from
+    the log when it is needed.
+    """
+
+    __slots__ = (
+        "_around",
+        "_attempt_scope",
+        "_break",
+        "_created_at",
+        "_deaths",
+        "_first_token_at",
+        "_log",
+        "_pen",
+        "_prompt",
+        "_ticket",
+        "_was_asked",
+        "id",
+        "linger_seconds",
+        "principal",
+        "readers",
+        "task",
+    )
+
+    def __init__(
+        self, run: Run, linger_seconds: float | None, around: Surroundings, prompt: Prompt | None = None
+    ) -> None:
+        self.id, self.principal, self.linger_seconds = run.id, run.principal, linger_seconds
         self.readers = 0
         self.task: asyncio.Task[None]
         self._around, self._log = around, around.log
         self._prompt = prompt
-        self._deaths = run.deaths
+        self._created_at, self._deaths = run.created_at, run.deaths
         self._pen = self._new_pen(Claim(run.id, run.epoch, run.last_seq))
         self._break: Draft | LogError | None = None
         self._attempt_scope: asyncio.Timeout | None = None
@@ -79,7 +102,7 @@ class Drive:
     async def until_ended(self) -> bool:
         """Drive the run. Says whether it has ended; if not, somebody else goes on with it."""
         try:
-            self._pen = self._new_pen(await self._log.claim(self.run.id, self.run.epoch))
+            self._pen = self._new_pen(await self._log.claim(self.id, self._pen.claim.epoch))
             if self._around.engine.status.phase is not Phase.READY:
                 self.note("engine", asdict(self._around.engine.status))
             await self._append_ending(await self._ended_somehow())
@@ -98,7 +121,7 @@ class Drive:
         except LogError:
             raise
         except Exception:
-            logger.exception("run %s failed", self.run.id)
+            logger.exception("run %s failed", self.id)
             return [failed("internal", "Something went wrong in the server. Its console says what.")]
 
     async def _live(self) -> Sequence[Draft]:
@@ -144,12 +167,10 @@ class Drive:
         async with self._around.admission.turn(self._tell_place, is_suspect=is_suspect) as self._ticket:
             capabilities = self._around.engine.describe()
             self._was_asked = True
-            events = await self._events()
-            pin = await self._pinned(capabilities, events)
-            emitted = emitted_by(events, self._prefix_for(pin))
+            pin, emitted, is_begun = await pinned(self._log, self._around.engine, self.id, self._prompt)
             if refusal := _refusal(pin, capabilities, emitted):
                 return [refusal]
-            if not events:
+            if not is_begun:
                 opening = encode({"model": pin.model, "seed": pin.sampling.seed})
                 await self._pen.append([Draft(Kind.STARTED, opening, encode_pin(pin))])
             return await self._generate(pin, emitted)
@@ -160,7 +181,7 @@ class Drive:
             return [done(Finish("length", pin.prompt.tokens, emitted.tokens), {})]
         pen = self._pen
         pen.begin(pin.prompt.channel, emitted.text)
-        request = Request(f"{self.run.id}:{pen.claim.epoch}", pin.prompt, pin.sampling)
+        request = Request(f"{self.id}:{pen.claim.epoch}", pin.prompt, pin.sampling)
         try:
             finish = await self._around.engine.generate(request, emitted, pen.take)
         finally:
@@ -183,9 +204,9 @@ class Drive:
         if not self._was_asked:  # it was gone before it heard of this run
             await asyncio.sleep(ENGINE_RETRY_SECONDS)
             return
-        logger.warning("run %s: %s", self.run.id, death.message)
+        logger.warning("run %s: %s", self.id, death.message)
         epoch = self._pen.claim.epoch
-        self._pen = self._new_pen(await self._log.claim(self.run.id, epoch, after_death=True))
+        self._pen = self._new_pen(await self._log.claim(self.id, epoch, after_death=True))
         self._deaths += 1
         if self._deaths >= GUILTY_AFTER_DEATHS:
             self.end_with(
@@ -197,40 +218,12 @@ class Drive:
             )
             self._around.on_progress()
 
-    async def _events(self) -> list[Event]:
-        events: list[Event] = []
-        while page := await self._log.read(self.run.id, len(events), READ_EVENTS):
-            events += page
-        return events
-
-    async def _pinned(self, capabilities: Capabilities, events: list[Event]) -> Pin:
-        """What the run is pinned to: by its first event, by the run it continues, or from now on."""
-        pinned = decode_pin(events[0].seam) if events else None
-        if pinned is not None:
-            return pinned
-        earlier = self.ask.pin
-        if earlier is not None and earlier.fingerprint == capabilities.fingerprint:
-            prompt, unsaid = earlier.prompt, replace(earlier.sampling, max_tokens=None)
-        else:
-            prompt = self._prompt or await self._around.engine.render(self.ask.messages)
-            unsaid = capabilities.defaults
-        sampling = resolved(self.ask.sampling, unsaid)
-        room = capabilities.context_length - prompt.tokens
-        budget = self.ask.prefix.tokens + (sampling.max_tokens or room)
-        sampling = replace(sampling, max_tokens=max(1, min(room, budget)))
-        return Pin(prompt, sampling, capabilities.model, capabilities.fingerprint)
-
-    def _prefix_for(self, pin: Pin) -> Emitted:
-        """What an earlier run left, its token ids only where they mean the same to this engine."""
-        is_same = self.ask.pin is not None and self.ask.pin.fingerprint == pin.fingerprint
-        return self.ask.prefix if is_same or not self.ask.prefix.text else replace(self.ask.prefix, ids=None)
-
     def _timings(self, finish: Finish) -> dict[str, float]:
         """Seconds since the run was created, beside what the engine measured."""
         now = time.time()
-        timings = {**finish.timings, "total_seconds": now - self.run.created_at}
+        timings = {**finish.timings, "total_seconds": now - self._created_at}
         if self._first_token_at is not None:
-            timings["first_token_seconds"] = self._first_token_at - self.run.created_at
+            timings["first_token_seconds"] = self._first_token_at - self._created_at
             timings["writing_seconds"] = now - self._first_token_at
         return {name: round(seconds, 4) for name, seconds in timings.items()}
 
@@ -254,17 +247,6 @@ class Drive:
     def _unwritable(self, error: LogUnwritable) -> Draft:
         self.note("log_unwritable", {"message": error.message})
         return failed("disk_full", f"The answer could not be kept: {error.message}", retryable=True)
-
-
-def resolved(given: Sampling, unsaid: Sampling) -> Sampling:
-    """The given parameters, for the others what counts where nothing is said, and a seed if there is none."""
-    chosen = {f.name: getattr(given, f.name) for f in fields(given)}
-    for name, value in chosen.items():
-        if value is None or value == ():
-            chosen[name] = getattr(unsaid, name)
-    if chosen["seed"] is None:
-        chosen["seed"] = randbits(SEED_BITS)
-    return Sampling(**chosen)
 
 
 def _refusal(pin: Pin, capabilities: Capabilities, emitted: Emitted) -> Draft | None:

@@ -25,11 +25,19 @@ SEND_BUFFER_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """Lets the app cut a connection whose reader takes nothing; ASGI itself has no word for that."""
+    """Hands itself to the app, which may cut a connection whose reader takes nothing, and hears when one is
+    lost. ASGI has no word for the one, and needs a waiting task for the other."""
+
+    on_lost: Callable[[], None] | None = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {CONNECTION: self.transport}  # type: ignore[dict-item]  # ours alone
+        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]  # ours alone
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
 
 class Server(uvicorn.Server):

@@ -23,6 +23,22 @@ class Pen:
     somebody asked for, or the error.
     """
 
+    __slots__ = (
+        "_has_text",
+        "_is_over",
+        "_is_writing",
+        "_log",
+        "_on_text",
+        "_on_trouble",
+        "_outcome",
+        "_seq",
+        "_splitter",
+        "_taken",
+        "_unseen",
+        "_waiter",
+        "claim",
+    )
+
     def __init__(
         self,
         log: Log,

@@ -33,19 +33,19 @@ from inkstream.errors import (
     NotFound,
     Overloaded,
 )
-from inkstream.events import Cursor, Event, Parts, fold
+from inkstream.events import Cursor, Parts, fold
 from inkstream.history import History, Message
 from inkstream.log import Log, NewRun, Reader, Run
+from inkstream.pinning import events_of
 
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 3.0
 BEATS_PER_ROUND = 10
-EXPIRE_PAGES = 256
+EXPIRE_ROWS = 64
 FIRST_READER_SECONDS = 10.0  # how long a run that dies with its reader waits for the first one
 STOP_WAIT_SECONDS = 2.0
 LIVE_BACKLOG = 256
-READ_EVENTS = 4096
 
 UNREACHABLE = Status(
     Phase.GIVEN_UP,
@@ -140,7 +140,7 @@ class Runs:
     # Driving
 
     def _start_driving(self, run: Run, ask: Ask, prompt: Prompt | None = None) -> None:
-        drive = Drive(run, ask, self._around, prompt)
+        drive = Drive(run, ask.linger_seconds, self._around, prompt)
         self._drives[run.id] = drive
         if ask.linger_seconds is not None:
             self._arm(drive, max(ask.linger_seconds, FIRST_READER_SECONDS))
@@ -150,26 +150,27 @@ class Runs:
     async def _drive(self, drive: Drive) -> None:
         try:
             if await drive.until_ended():
-                await self._conclude(drive.run.id, drive.ask)
+                await self._conclude(drive.id)
         except LogError as error:  # recovery takes it up again
-            logger.error("run %s: %s", drive.run.id, error.message)
+            logger.error("run %s: %s", drive.id, error.message)
         finally:
             self._disarm(drive)
-            del self._drives[drive.run.id]
+            del self._drives[drive.id]
 
-    async def _conclude(self, run_id: str, ask: Ask) -> None:
+    async def _conclude(self, run_id: str) -> None:
         """After the terminal event: the message, then the run is settled."""
         run = await self._log.get(run_id)
         if run is None:
             return
-        if ask.answer is not None:
-            await self.history.upsert(await self._message(run, ask.answer))
+        answer = Ask.decode(run.record).answer
+        if answer is not None:
+            await self.history.upsert(await self._message(run, answer))
         await self._log.settle(run_id)
         self._tell(run)
 
     async def _message(self, run: Run, answer: Message) -> Message:
         """The message as the log tells it now."""
-        events = await self._events(run.id)
+        events = await events_of(self._log, run.id)
         ending = events[-1] if events and events[-1].kind.is_terminal else None
         return replace(
             answer,
@@ -179,12 +180,6 @@ class Runs:
             ending=ending.payload if ending else None,
             last_id=f"{events[-1].epoch}:{events[-1].seq}" if events else None,
         )
-
-    async def _events(self, run: str) -> list[Event]:
-        events: list[Event] = []
-        while page := await self._log.read(run, len(events), READ_EVENTS):
-            events += page
-        return events
 
     # Reading
 
@@ -211,7 +206,7 @@ class Runs:
         run = await self._log.get(run_id) if run_id else None
         if run is None or run.principal != principal:
             return None, None
-        events = await self._events(run.id)
+        events = await events_of(self._log, run.id)
         ask = Ask.decode(run.record)
         pin = decode_pin(events[0].seam) if events else None
         return pin or ask.pin, emitted_by(events, ask.prefix)
@@ -229,7 +224,7 @@ class Runs:
     async def text(self, principal: str, run_id: str) -> Parts:
         """All parts that the run itself has written."""
         run = await self.get(principal, run_id)
-        return fold(await self._events(run.id))
+        return fold(await events_of(self._log, run.id))
 
     async def require_cursor(self, run: Run, cursor: Cursor) -> None:
         """Raises Conflict ``reset`` where the log has no such event."""
@@ -245,7 +240,7 @@ class Runs:
     async def follow(self, principal: str, run_id: str, after: int, reader: Reader) -> None:
         """See ``Log.follow``. Until this returns the run has a reader. Raises NotFound, Expired."""
         drive = self._drives.get(run_id)
-        if drive is not None and drive.run.principal != principal:
+        if drive is not None and drive.principal != principal:
             drive = None
         if drive is not None:  # before anything is awaited: a reader that leaves at once has been one
             drive.readers += 1
@@ -256,8 +251,8 @@ class Runs:
         finally:
             if drive is not None:
                 drive.readers -= 1
-                if drive.readers == 0 and drive.ask.linger_seconds is not None:
-                    self._arm(drive, drive.ask.linger_seconds)
+                if drive.readers == 0 and drive.linger_seconds is not None:
+                    self._arm(drive, drive.linger_seconds)
 
     # Stopping
 
@@ -273,12 +268,12 @@ class Runs:
         return await self.get(principal, run_id)
 
     def _arm(self, drive: Drive, seconds: float) -> None:
-        if drive.run.id in self._drives:
+        if drive.id in self._drives:
             loop = asyncio.get_running_loop()
-            self._timers[drive.run.id] = loop.call_later(seconds, drive.end_with, STOPPED)
+            self._timers[drive.id] = loop.call_later(seconds, drive.end_with, STOPPED)
 
     def _disarm(self, drive: Drive) -> None:
-        timer = self._timers.pop(drive.run.id, None)
+        timer = self._timers.pop(drive.id, None)
         if timer is not None:
             timer.cancel()
 
@@ -289,10 +284,10 @@ class Runs:
         # Asked twice: a run may have been created, or its drive begun, since the log looked.
         left = [run for run in await self._log.open_runs(but=self._drives) if run.id not in self._drives]
         for run in left:
-            ask = Ask.decode(run.record)
             if run.state.is_terminal:
-                await self._conclude(run.id, ask)
+                await self._conclude(run.id)
                 continue
+            ask = Ask.decode(run.record)
             await self._write_down(run, ask)
             self._start_driving(run, ask)
             if run.stop_requested or ask.linger_seconds == 0:
@@ -307,7 +302,7 @@ class Runs:
                 if beat % BEATS_PER_ROUND == 0:
                     await self.recover()
                     before = time.time() - self._settings.retention_hours * 3600
-                    while await self._log.expire(before, EXPIRE_PAGES):
+                    while await self._log.expire(before, EXPIRE_ROWS):
                         pass
             except LogError as error:
                 logger.error("%s", error.message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -43,9 +43,9 @@ class Services:
     ) -> EventStream:
         """A run's events as a reply: as the log has them, or as ``write`` puts them."""
 
-        async def source(stream: EventStream) -> None:
+        def source(stream: EventStream) -> Awaitable[None]:
             reader = Rewriting(stream, write) if write else stream
-            await self.runs.follow(principal, run, after, reader)
+            return self.runs.follow(principal, run, after, reader)
 
         return self.stream(source, opening)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +30,7 @@ HEADERS = [
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-CONNECTION = "inkstream.connection"  # the ASGI extension by which our server hands out the transport
+CONNECTION = "inkstream.connection"  # the ASGI extension by which our server hands out a Connection
 BEGUN = "inkstream.begun"
 LONGEST_LOOK_SECONDS = 1.0
 
@@ -78,6 +78,13 @@ class OpenStreams:
             self._look_later()
 
 
+class Connection(Protocol):
+    """What our server tells a stream beyond ASGI. ``on_lost`` spares it a task that waits for the end."""
+
+    transport: asyncio.Transport
+    on_lost: Callable[[], None] | None
+
+
 class EventStream(Response):
     """A reply that sends what ``source`` pushes into it until that returns or the reader leaves.
 
@@ -92,20 +99,20 @@ class EventStream(Response):
         self._last_sent = time.monotonic()
         self._waiting: _Begun | None = None
         self._scope = asyncio.timeout(None)
-        self._connection: asyncio.Transport | None = None
+        self._connection: Connection
         self._send: Callable[[Message], Coroutine[Any, Any, None]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         scope[BEGUN].append(self)
 
-    async def run(self, connection: asyncio.Transport | None, receive: Receive, send: Send) -> None:
+    async def run(self, connection: Connection, send: Send) -> None:
         """Send the body, until the source or the reader has had enough."""
         self._connection = connection
         self._send = cast(Callable[[Message], Coroutine[Any, Any, None]], send)  # it is one wherever we run
-        watcher = asyncio.create_task(_until_gone(receive, self))
         try:
             async with self._scope:
+                connection.on_lost = self.end
                 self._streams.add(self)
                 self.push(self._opening)
                 await self.ready()
@@ -115,8 +122,8 @@ class EventStream(Response):
             if not self._scope.expired():
                 raise
         finally:
+            connection.on_lost = None
             self._streams.discard(self)
-            watcher.cancel()
         await self._close()
 
     def take(self, batch: Batch) -> bool:
@@ -150,22 +157,18 @@ class EventStream(Response):
     def look_after(self, quiet_since: float, stuck_since: float) -> None:
         is_stuck = self._waiting is not None or self._is_backed_up()
         if is_stuck and self._last_sent <= stuck_since:
-            self._cut()
+            self._connection.transport.abort()
             self.end()
         elif not is_stuck and self._last_sent <= quiet_since:
             self.push(BEAT)
 
     def _is_backed_up(self) -> bool:
-        return self._connection is not None and self._connection.get_write_buffer_size() > 0
-
-    def _cut(self) -> None:
-        if self._connection is not None:
-            self._connection.abort()
+        return self._connection.transport.get_write_buffer_size() > 0
 
     async def _close(self) -> None:
         if self._waiting is not None:  # the reader takes nothing, so it would not take the end either
             self._waiting.close()
-            self._cut()
+            self._connection.transport.abort()
             return
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -183,7 +186,7 @@ def outlasting(app: ASGIApp) -> ASGIApp:
         begun: list[EventStream] = []
         await app({**scope, BEGUN: begun}, receive, send)  # what is added to the scope goes with it
         if begun:
-            await begun.pop().run(scope.get("extensions", {}).get(CONNECTION), receive, send)
+            await begun.pop().run(scope["extensions"][CONNECTION], send)
 
     return outermost
 
@@ -200,12 +203,6 @@ class _Begun:
 
     def close(self) -> None:
         self._coroutine.close()
-
-
-async def _until_gone(receive: Receive, stream: EventStream) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    stream.end()
 
 
 class Rewriting:

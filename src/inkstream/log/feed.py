@@ -57,18 +57,15 @@ class Feed:
         elif follower.cursor > self.last_seq:
             await self._change()
         else:
-            await self._release_of(follower)
+            follower.released = released = asyncio.get_running_loop().create_future()
+            self._followers = (*self._followers, follower)
+            try:
+                await released
+            finally:
+                follower.released = None
+                self._forget(follower)
             if follower.error is not None:
                 raise follower.error
-
-    async def _release_of(self, follower: Follower) -> None:
-        follower.released = released = asyncio.get_running_loop().create_future()
-        self._followers = (*self._followers, follower)
-        try:
-            await released
-        finally:
-            follower.released = None
-            self._forget(follower)
 
     async def _change(self) -> None:
         """Return when the run has come further."""
@@ -85,7 +82,8 @@ class Feed:
 
     def release_all(self) -> None:
         """Send all followers back to the log."""
-        for follower in self._followers:
+        followers, self._followers = self._followers, ()
+        for follower in followers:
             self._release(follower)
         self._wake()
 
