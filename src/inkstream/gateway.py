@@ -25,10 +25,13 @@ SEND_BUFFER_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """Hands itself to the app, which may cut a connection whose reader takes nothing, and hears when one is
-    lost. ASGI has no word for the one, and needs a waiting task for the other."""
+    """The server's side of ``inkstream.api.sse.Connection``, which it hands to the app.
+
+    It writes what uvicorn would write for a part of a body of unknown length: HTTP/1.1's chunks.
+    """
 
     on_lost: Callable[[], None] | None = None
+    _written = 0
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -38,6 +41,22 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
+
+    def send(self, piece: bytes) -> bool:
+        chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
+        self._written += len(chunk)
+        self.transport.write(chunk)
+        return not self.flow.write_paused
+
+    async def drained(self) -> None:
+        await self.flow.drain()
+
+    def backlog(self) -> tuple[int, int]:
+        waiting = self.transport.get_write_buffer_size()
+        return waiting, self._written - waiting
+
+    def abort(self) -> None:
+        self.transport.abort()
 
 
 class Server(uvicorn.Server):

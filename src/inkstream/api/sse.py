@@ -5,9 +5,8 @@ same turn of the loop, no task being woken for it. Deliberate oddities, each wit
 
 - A comment goes out at once, before anything is known, and after every quiet pause: proxies cut
   connections that are silent, and a reader must be able to tell slow from dead.
-- The socket may hold 64 KiB; beyond that a piece waits and the log is told to give no more. A reader that
-  takes nothing for the patience time is cut off hard, because a polite close would wait for it to read what
-  is buffered.
+- When 64 KiB wait for a socket the log is told to give no more. A reader that takes nothing for the patience
+  time is cut off hard, because a polite close would wait for it to read what is buffered.
 - All open streams end when the server closes, without a terminal event: readers come back to its successor.
 """
 
@@ -15,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Protocol, cast
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inkstream.events import Batch, Event
 
@@ -72,17 +71,32 @@ class OpenStreams:
         """Keep quiet streams open, and cut off readers that have taken nothing for too long."""
         now = time.monotonic()
         for stream in self._streams:
-            stream.look_after(now - self._heartbeat, now - self._patience)
+            stream.look_after(now, self._heartbeat, self._patience)
         self._timer = None
         if self._streams:
             self._look_later()
 
 
 class Connection(Protocol):
-    """What our server tells a stream beyond ASGI. ``on_lost`` spares it a task that waits for the end."""
+    """What our server offers beyond ASGI: pieces go out without a coroutine, and a reader can be let go."""
 
-    transport: asyncio.Transport
     on_lost: Callable[[], None] | None
+
+    def send(self, piece: bytes) -> bool:
+        """Write a part of the body, in any case. False: the socket and what it may buffer are full."""
+        ...
+
+    async def drained(self) -> None:
+        """Return when there is room again."""
+        ...
+
+    def backlog(self) -> tuple[int, int]:
+        """How many bytes wait for the socket, and how many it has taken by now."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is buffered."""
+        ...
 
 
 class EventStream(Response):
@@ -96,81 +110,59 @@ class EventStream(Response):
 
     def __init__(self, source: Source, streams: OpenStreams, opening: bytes = OPENING) -> None:
         self._source, self._streams, self._opening = source, streams, opening
-        self._last_sent = time.monotonic()
-        self._waiting: _Begun | None = None
         self._scope = asyncio.timeout(None)
         self._connection: Connection
-        self._send: Callable[[Message], Coroutine[Any, Any, None]]
+        self._sent_at = self._moved_at = time.monotonic()
+        self._taken_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         scope[BEGUN].append(self)
 
-    async def run(self, connection: Connection, send: Send) -> None:
-        """Send the body, until the source or the reader has had enough."""
+    async def run(self, connection: Connection) -> None:
+        """Send until the source or the reader has had enough."""
         self._connection = connection
-        self._send = cast(Callable[[Message], Coroutine[Any, Any, None]], send)  # it is one wherever we run
         try:
             async with self._scope:
                 connection.on_lost = self.end
                 self._streams.add(self)
                 self.push(self._opening)
-                await self.ready()
                 await self._source(self)
                 await self.ready()
         except TimeoutError:
             if not self._scope.expired():
                 raise
+            if connection.backlog()[0]:  # who takes nothing would not take the end either
+                connection.abort()
         finally:
             connection.on_lost = None
             self._streams.discard(self)
-        await self._close()
 
     def take(self, batch: Batch) -> bool:
         return self.push(batch.frames)
 
     def push(self, piece: bytes) -> bool:
-        """Send a piece. False if the socket is full: it waits, and the next must too, until ``ready``."""
-        # ASGI's send is a coroutine that as a rule does not wait. It is stepped by hand: a task for it would
-        # cost more than the sending.
-        message = {"type": "http.response.body", "body": piece, "more_body": True}
-        sending = self._send(message)
-        try:
-            waits_for = sending.send(None)
-        except StopIteration:
-            self._last_sent = time.monotonic()
-            return True
-        self._waiting = _Begun(sending, waits_for)
-        return False
+        """Send a piece. False: there is no room for another before ``ready``."""
+        self._sent_at = time.monotonic()
+        return self._connection.send(piece)
 
     async def ready(self) -> None:
-        if self._waiting is not None:
-            await self._waiting
-            self._waiting = None
-            self._last_sent = time.monotonic()
+        await self._connection.drained()
 
     def end(self) -> None:
         """Send nothing more, and close."""
         if not self._scope.expired():
             self._scope.reschedule(0)
 
-    def look_after(self, quiet_since: float, stuck_since: float) -> None:
-        is_stuck = self._waiting is not None or self._is_backed_up()
-        if is_stuck and self._last_sent <= stuck_since:
-            self._connection.transport.abort()
+    def look_after(self, now: float, heartbeat_seconds: float, patience_seconds: float) -> None:
+        waiting_bytes, taken_bytes = self._connection.backlog()
+        if waiting_bytes == 0 or taken_bytes > self._taken_bytes:
+            self._taken_bytes, self._moved_at = taken_bytes, now
+        if now - self._moved_at >= patience_seconds:
+            self._connection.abort()
             self.end()
-        elif not is_stuck and self._last_sent <= quiet_since:
+        elif waiting_bytes == 0 and now - self._sent_at >= heartbeat_seconds:
             self.push(BEAT)
-
-    def _is_backed_up(self) -> bool:
-        return self._connection.transport.get_write_buffer_size() > 0
-
-    async def _close(self) -> None:
-        if self._waiting is not None:  # the reader takes nothing, so it would not take the end either
-            self._waiting.close()
-            self._connection.transport.abort()
-            return
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 Source = Callable[[EventStream], Awaitable[None]]
@@ -186,23 +178,10 @@ def outlasting(app: ASGIApp) -> ASGIApp:
         begun: list[EventStream] = []
         await app({**scope, BEGUN: begun}, receive, send)  # what is added to the scope goes with it
         if begun:
-            await begun.pop().run(scope["extensions"][CONNECTION], send)
+            await begun.pop().run(scope["extensions"][CONNECTION])
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     return outermost
-
-
-class _Begun:
-    """A coroutine that was started outside of a task. Awaited, it goes on in that one."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
-        self._coroutine, self._waits_for = coroutine, waits_for
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield self._waits_for  # as the coroutine would have, had it been in a task
-        yield from self._coroutine.__await__()
-
-    def close(self) -> None:
-        self._coroutine.close()
 
 
 class Rewriting:
