@@ -17,7 +17,7 @@ from inkstream.ask import Ask
 from inkstream.conversation import NEWEST, Tree, fit
 from inkstream.engines import Phase, Sampling
 from inkstream.errors import Conflict, EngineFailed, Expired, Invalid, NotFound, Overloaded
-from inkstream.history import Chat
+from inkstream.history import Chat, Message
 from inkstream.history.index import QUERY_CHARS
 
 router = APIRouter(prefix="/api")
@@ -41,10 +41,12 @@ class PartialSamplingIn(SamplingIn):
 
     def given(self) -> dict[str, Any]:
         """What was said, null among it."""
-        return {name: value or None if name == "stop" else value for name, value in self._said()}
+        given = self.model_dump(exclude_unset=True)
+        return {**given, "stop": self.stop or None} if "stop" in given else given
 
-    def _said(self) -> list[tuple[str, Any]]:
-        return list(self.model_dump(exclude_unset=True).items())
+    def chosen(self) -> dict[str, Any]:
+        """What was said and is not the model's default."""
+        return {name: value for name, value in self.given().items() if value is not None}
 
 
 class SettingsIn(BaseModel):
@@ -63,8 +65,8 @@ class SettingsIn(BaseModel):
 
     def settings(self) -> dict[str, Any]:
         """For ``History.create_chat``: without what is left to the model."""
-        sampling = {k: v for k, v in (self.sampling or PartialSamplingIn()).given().items() if v is not None}
-        return ({"system": self.system} if self.system else {}) | ({"sampling": sampling} if sampling else {})
+        chosen = {"system": self.system, "sampling": self.sampling and self.sampling.chosen()}
+        return {name: value for name, value in chosen.items() if value}
 
 
 class ChatIn(BaseModel):
@@ -136,10 +138,15 @@ async def list_chats(
 
 @router.get("/chats/{chat}")
 async def get_chat(request: Request, chat: str) -> Response:
-    here, principal = services(request), principal_of(request)
-    found = await here.history.chat(principal, chat)
-    messages = [await here.runs.fold(principal, m) for m in await here.history.messages(principal, chat)]
+    found, messages = await conversation(services(request), principal_of(request), chat)
     return json_response({"chat": chat_json(found), "messages": [message_json(m) for m in messages]})
+
+
+async def conversation(here: Services, principal: str, chat: str) -> tuple[Chat, list[Message]]:
+    """With all of its messages, those of living runs as the log has them now."""
+    found = await here.history.chat(principal, chat)
+    messages = await here.history.messages(principal, chat)
+    return found, [await here.runs.fold(principal, message) for message in messages]
 
 
 @router.patch("/chats/{chat}")
@@ -214,7 +221,8 @@ async def _asked_before(here: Services, principal: str, key: str | None) -> Ask 
 
 
 async def _ask(here: Services, principal: str, chat: str, body: MessageIn) -> Ask:
-    found, tree = await _tree(here, principal, chat)
+    found, messages = await conversation(here, principal, chat)
+    tree = Tree(chat, messages)
     if body.continue_ is not None:
         answer = tree.message(body.continue_)
         system, sampling = _asked_with(body, _unsaid(found, answer.made_with))
@@ -225,12 +233,6 @@ async def _ask(here: Services, principal: str, chat: str, body: MessageIn) -> As
         return tree.regenerate(body.regenerate, system, sampling)
     assert body.content is not None
     return tree.ask(body.content, _parent(body), system, sampling)
-
-
-async def _tree(here: Services, principal: str, chat: str) -> tuple[Chat, Tree]:
-    found = await here.history.chat(principal, chat)
-    messages = await here.history.messages(principal, chat)
-    return found, Tree(chat, [await here.runs.fold(principal, message) for message in messages])
 
 
 def _parent(body: MessageIn | ContextIn) -> str | None:
@@ -256,7 +258,8 @@ def _asked_with(body: MessageIn, unsaid: dict[str, Any]) -> tuple[str | None, Sa
 async def measure_context(request: Request, chat: str, body: ContextIn) -> Response:
     """How much of the context a question would take, before it is asked."""
     here, principal = services(request), principal_of(request)
-    found, tree = await _tree(here, principal, chat)
+    found, messages = await conversation(here, principal, chat)
+    tree = Tree(chat, messages)
     engine = here.runs.engine
     if engine.status.phase is not Phase.READY:
         raise Overloaded(

@@ -20,11 +20,13 @@ from inkstream.history.rows import CHAT, Rows, as_chat
 PLACES_LOOKED_AT = 2000  # per page, so that no search holds the thread for long
 BEFORE_GRAPHEMES = 24
 AFTER_GRAPHEMES = 96
+WINDOW_CHARS = 400
+NEWEST = (1e18, "")
 ALL = 2**62
 
 
 def listed(rows: Rows, principal: str, limit: int, cursor: str | None) -> Page:
-    updated_at, id_ = _opened(cursor, float, str) if cursor else (float("inf"), "")
+    updated_at, id_ = _opened(cursor, float, str) if cursor else NEWEST
     found = rows.db.execute(
         f"SELECT {CHAT} FROM chats WHERE principal = ? AND deleted_at IS NULL"
         " AND (updated_at, id) < (?, ?) ORDER BY updated_at DESC, id DESC LIMIT ?",
@@ -108,10 +110,13 @@ class _Search:
 def excerpt(text: str, where: tuple[int, int], folded: str) -> tuple[str, tuple[tuple[int, int], ...]]:
     """A line around ``where``, and all hits in it in UTF-16 code units."""
     start, end = where
-    before = regex.findall(r"\X", text[max(0, start - 4 * BEFORE_GRAPHEMES) : start])
-    after = regex.findall(r"\X", text[end : end + 4 * AFTER_GRAPHEMES])
-    first = start - len("".join(before[-BEFORE_GRAPHEMES:]))
-    last = end + len("".join(after[:AFTER_GRAPHEMES]))
+    before = regex.findall(r"\X", text[max(0, start - WINDOW_CHARS) : start])
+    after = regex.findall(r"\X", text[end : end + WINDOW_CHARS])
+    # The outermost may be cut by the window, or is one more than there is room for.
+    first = start - len("".join(before[1:][-BEFORE_GRAPHEMES:])) if start > BEFORE_GRAPHEMES else 0
+    last = (
+        end + len("".join(after[:-1][:AFTER_GRAPHEMES])) if len(text) - end > AFTER_GRAPHEMES else len(text)
+    )
     shown = regex.sub(r"[\s\p{Cc}]", " ", text[first:last])
     left, right = "…" if first else "", "…" if last < len(text) else ""
     return left + shown + right, tuple(_hits(shown, folded, len(left)))
