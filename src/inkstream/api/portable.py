@@ -169,7 +169,7 @@ def _message(chat: str, ids: dict[str, str], given: MessageIn) -> Message:
 
 def _in_order(messages: list[MessageIn], path: str) -> list[MessageIn]:
     """The same, parents before children. Raises Invalid for what is no tree of questions and answers."""
-    there = {message.id: message for message in messages}
+    there = {message.id: message for message in reversed(messages)}  # the first of each id
     for at, message in enumerate(messages):
         if there[message.id] is not message:
             raise fault(f"{path}[{at}].id", f"{message.id!r} is there twice")

@@ -86,7 +86,7 @@ def _file(body: bytes, kind: str, name: str) -> Response:
 def _headers(name: str) -> dict[str, str]:
     """Saved, never shown: the text is not ours. RFC 6266, the name in UTF-8 as RFC 5987 spells it."""
     stem, _, suffix = name.rpartition(".")
-    stem = FORBIDDEN_IN_NAMES.sub(" ", stem)
+    stem = " ".join(FORBIDDEN_IN_NAMES.sub(" ", stem).split())
     stem = "".join(regex.findall(r"\X", stem)[:FILE_NAME_CHARS]).strip(" .") or "chat"
     ascii_ = stem.encode("ascii", "ignore").decode().strip(" .%") or "chat"
     full = quote(f"{stem}.{suffix}", safe="")

@@ -18,7 +18,7 @@ from inkstream.history.rows import Rows
 
 SLICE_SECONDS = 0.002
 SLICE_CHATS = 4
-SLICE_PAGES = 16
+SLICE_PAGES = 8
 
 
 def doom(rows: Rows, before: float) -> bool:
