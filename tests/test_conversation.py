@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkstream.ask import Pin
@@ -42,6 +42,7 @@ class Counter:
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.integers(0, 30), st.integers(1, 2000))
 async def test_as_few_turns_are_left_out_as_fit_with_few_counts(
     lengths: list[int], system: int, limit: int

@@ -357,6 +357,7 @@ async def test_search_finds_exactly_the_texts_that_hold_the_query(
 COUNTER = itertools.count()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5 * PASSAGE_CHARS))
 def test_passages_hold_every_stretch_that_a_query_can_be(length: int) -> None:
     text = "".join(chr(0x4E00 + at % 20000) for at in range(length))

@@ -31,18 +31,18 @@ FORBIDDEN_IN_NAMES = regex.compile(r'[\p{C}\p{Zl}\p{Zp}<>:"/\\|?*]+')
 HEADINGS = {"user": "User", "assistant": "Assistant"}
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     MARKDOWN = "markdown"
     JSON = "json"
 
 
 @router.get("/chats/{chat}/export")
 async def export_chat(
-    request: Request, chat: str, format: Format = Format.MARKDOWN, leaf: str | None = None
+    request: Request, chat: str, format: ExportFormat = ExportFormat.MARKDOWN, leaf: str | None = None
 ) -> Response:
     """The branch that ends with ``leaf`` as Markdown, by default the newest, or all of it as JSON."""
     found, messages = await conversation(services(request), principal_of(request), chat)
-    if format is Format.JSON:
+    if format is ExportFormat.JSON:
         body = encode({**head(), "exported_at": time.time(), "chats": [document(found, messages)]})
         return _file(body, "application/json", f"{found.title}.json")
     text = markdown(found, messages, leaf)
