@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -13,12 +12,13 @@ from starlette.responses import Response
 
 import inkstream
 from inkstream.api.guard import COOKIE, Unauthorized, session_token
-from inkstream.api.services import Services, json_response, principal_of, services
-from inkstream.api.shapes import run_json as _run
-from inkstream.api.sse import frames_of
+from inkstream.api.services import json_response, principal_of, services
+from inkstream.api.shapes import run_json
+from inkstream.api.sse import EventStream
 from inkstream.engines import Phase, Status
 from inkstream.errors import Invalid
 from inkstream.events import Cursor, encode
+from inkstream.log import Run
 
 router = APIRouter(prefix="/api")
 
@@ -32,12 +32,12 @@ class SessionIn(BaseModel):
 
 @router.get("/runs/{run}")
 async def get_run(request: Request, run: str) -> Response:
-    return json_response(_run(await services(request).runs.get(principal_of(request), run)))
+    return json_response(run_json(await services(request).runs.get(principal_of(request), run)))
 
 
 @router.post("/runs/{run}/stop")
 async def stop_run(request: Request, run: str) -> Response:
-    return json_response(_run(await services(request).runs.stop(principal_of(request), run)))
+    return json_response(run_json(await services(request).runs.stop(principal_of(request), run)))
 
 
 @router.get("/runs/{run}/events")
@@ -54,7 +54,7 @@ async def follow_run(
     await here.runs.require_cursor(found, cursor)
     if found.state.is_terminal and cursor.seq >= found.last_seq:
         return Response(status_code=204)
-    return here.stream(frames_of(here.runs.follow(principal, run, cursor.seq)))
+    return here.follow(principal, run, cursor.seq)
 
 
 def _cursor(last_event_id: str | None, after: int) -> Cursor:
@@ -69,20 +69,24 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
 @router.get("/live")
 async def live(request: Request) -> Response:
     """A snapshot of the living runs, then which start and end, and what the engine does."""
-    here = services(request)
-    return here.stream(_live(here, principal_of(request)))
+    here, principal = services(request), principal_of(request)
+
+    async def source(stream: EventStream) -> None:
+        async with here.runs.live(principal) as (runs, news):
+            stream.push(_snapshot(runs, here.runs.engine.status))
+            await stream.ready()
+            while (item := await news.get()) is not None:
+                if isinstance(item, Status):
+                    stream.push(_frame("engine", asdict(item)))
+                elif item.principal == principal:
+                    stream.push(_frame("run", run_json(item)))
+                await stream.ready()
+
+    return here.stream(source)
 
 
-async def _live(here: Services, principal: str) -> AsyncGenerator[bytes]:
-    async with here.runs.live(principal) as (runs, news):
-        yield _frame(
-            "snapshot", {"runs": [_run(run) for run in runs], "engine": asdict(here.runs.engine.status)}
-        )
-        while (item := await news.get()) is not None:
-            if isinstance(item, Status):
-                yield _frame("engine", asdict(item))
-            elif item.principal == principal:
-                yield _frame("run", _run(item))
+def _snapshot(runs: list[Run], engine: Status) -> bytes:
+    return _frame("snapshot", {"runs": [run_json(run) for run in runs], "engine": asdict(engine)})
 
 
 def _frame(event: str, payload: dict[str, Any]) -> bytes:
