@@ -580,6 +580,28 @@ async def say(w: World, chat: str, content: str) -> Run:
     return await w.runs.start("local", tree.ask(content, NEWEST, None, GREEDY))
 
 
+@pytest.mark.parametrize("is_loading", [False, True])
+async def test_a_conversation_beyond_the_context_loses_its_oldest_turns_and_says_so(
+    tmp_path: Path, is_loading: bool
+) -> None:
+    engine = Mortal(Script(context=256, answer="fine"))
+    async with world(tmp_path, engine) as w:
+        chat = await w.history.create_chat("local")
+        for turn in range(4):
+            if is_loading:
+                engine.set(Status(Phase.LOADING))
+            run = await say(w, chat.id, f"question {turn} " + "word " * 40)
+            engine.return_as()
+            await w.events(run)
+            await until_settled(w)
+        answers = [m for m in await w.history.messages("local", chat.id) if m.role == "assistant"]
+    assert answers[0].left_out == 0
+    assert 0 < answers[-1].left_out <= 6
+    assert "question 3" in str(engine.asked[-1].prompt.payload)
+    assert "question 0" not in str(engine.asked[-1].prompt.payload)
+    assert (answers[-1].made_with or {})["model"] == "scripted"
+
+
 async def until_settled(w: World) -> None:
     async with w.runs.live("local") as (living, news):
         endings = {run.id for run in living}
@@ -599,7 +621,8 @@ async def test_history_follows_the_log_and_a_crash_between_them_heals(tmp_path: 
         assert (text_of(answer.parts), answer.state) == ("answer one", RunState.DONE)
         assert (await w.history.chat("local", chat.id)).title == "question one"
         await w.history.delete("local", chat.id)
-        await w.history._run(lambda: w.history._insert_chat(chat))
+        await w.history.purge(2**40)
+        await w.history._run(w.history._rows.insert_chat, chat)
         await w.log._write(lambda: w.log._store._db.execute("UPDATE runs SET settled = 0"))
     async with world(tmp_path) as w:
         messages = await w.history.messages("local", chat.id)

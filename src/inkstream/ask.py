@@ -19,12 +19,16 @@ from inkstream.history import Message as StoredMessage
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The resolved request: nothing in it is left to a default any more."""
+    """The resolved request: nothing in it is left to a default any more.
+
+    ``left_out`` counts the messages of the conversation that did not fit into the prompt.
+    """
 
     prompt: Prompt
     sampling: Sampling
     model: str
     fingerprint: str
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ def decode_pin(stored: bytes | dict[str, Any] | None) -> Pin | None:
     if not stored:
         return None
     pin = orjson.loads(stored) if isinstance(stored, bytes) else stored
-    return Pin(Prompt(**pin["prompt"]), _sampling(pin["sampling"]), pin["model"], pin["fingerprint"])
+    prompt, sampling = Prompt(**pin["prompt"]), _sampling(pin["sampling"])
+    return Pin(prompt, sampling, pin["model"], pin["fingerprint"], pin.get("left_out", 0))
 
 
 def encode_seam(raw: str | None, chunk: Chunk) -> bytes:

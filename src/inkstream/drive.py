@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 from inkstream.admission import Admission, Ticket
 from inkstream.ask import Pin, encode_pin
+from inkstream.conversation import Told
 from inkstream.drafts import done, failed
 from inkstream.engines import (
     Capabilities,
@@ -22,7 +23,6 @@ from inkstream.engines import (
     Engine,
     Finish,
     Phase,
-    Prompt,
     Request,
 )
 from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable
@@ -52,7 +52,7 @@ class Surroundings:
 class Drive:
     """One run being driven.
 
-    ``linger_seconds`` is how long it lives without a reader, None for ever; ``prompt`` may hold what was
+    ``linger_seconds`` is how long it lives without a reader, None for ever; ``told`` may hold what was
     rendered when the run was admitted. There may be thousands of these: what the record says is read from
     the log when it is needed.
     """
@@ -66,8 +66,8 @@ class Drive:
         "_first_token_at",
         "_log",
         "_pen",
-        "_prompt",
         "_ticket",
+        "_told",
         "_was_asked",
         "id",
         "linger_seconds",
@@ -77,13 +77,13 @@ class Drive:
     )
 
     def __init__(
-        self, run: Run, linger_seconds: float | None, around: Surroundings, prompt: Prompt | None = None
+        self, run: Run, linger_seconds: float | None, around: Surroundings, told: Told | None = None
     ) -> None:
         self.id, self.principal, self.linger_seconds = run.id, run.principal, linger_seconds
         self.readers = 0
         self.task: asyncio.Task[None]
         self._around, self._log = around, around.log
-        self._prompt = prompt
+        self._told = told
         self._created_at, self._deaths = run.created_at, run.deaths
         self._pen = self._new_pen(Claim(run.id, run.epoch, run.last_seq))
         self._break: Draft | LogError | None = None
@@ -167,7 +167,7 @@ class Drive:
         async with self._around.admission.turn(self._tell_place, is_suspect=is_suspect) as self._ticket:
             capabilities = self._around.engine.describe()
             self._was_asked = True
-            pin, emitted, is_begun = await pinned(self._log, self._around.engine, self.id, self._prompt)
+            pin, emitted, is_begun = await pinned(self._log, self._around.engine, self.id, self._told)
             if refusal := _refusal(pin, capabilities, emitted):
                 return [refusal]
             if not is_begun:

@@ -7,6 +7,7 @@ from secrets import randbits
 from typing import NamedTuple
 
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
+from inkstream.conversation import Told, fit
 from inkstream.engines import Capabilities, Emitted, Engine, Prompt, Sampling
 from inkstream.errors import Fenced
 from inkstream.events import Event
@@ -27,8 +28,19 @@ class Pinned(NamedTuple):
     is_begun: bool
 
 
-async def pinned(log: Log, engine: Engine, run_id: str, prompt: Prompt | None) -> Pinned:
-    """Find the pin in the log, or make it. ``prompt`` spares rendering.
+async def told(engine: Engine, ask: Ask) -> Told:
+    """The prompt. A conversation loses its oldest turns where it is too long, any other question nothing.
+
+    Raises EngineLost, EngineFailed.
+    """
+    if ask.answer is None:
+        return Told(await engine.render(ask.messages), 0)
+    room = ask.sampling.max_tokens
+    return await fit(engine, ask.messages, room + ask.prefix.tokens if room else None)
+
+
+async def pinned(log: Log, engine: Engine, run_id: str, known: Told | None) -> Pinned:
+    """Find the pin in the log, or make it. ``known`` spares rendering.
 
     Raises EngineLost, EngineFailed, and Fenced if the run has been forgotten.
     """
@@ -39,7 +51,7 @@ async def pinned(log: Log, engine: Engine, run_id: str, prompt: Prompt | None) -
     events = await events_of(log, run_id)
     pin = decode_pin(events[0].seam) if events else None
     if pin is None:
-        pin = await _new_pin(ask, engine, prompt)
+        pin = await _new_pin(ask, engine, known)
     return Pinned(pin, emitted_by(events, _prefix(ask, pin)), bool(events))
 
 
@@ -51,15 +63,16 @@ async def events_of(log: Log, run: str) -> list[Event]:
     return events
 
 
-async def _new_pin(ask: Ask, engine: Engine, prompt: Prompt | None) -> Pin:
+async def _new_pin(ask: Ask, engine: Engine, known: Told | None) -> Pin:
     """The pin of the run that is continued where the engine is the same; else what is asked for now."""
     capabilities = engine.describe()
-    if ask.pin is not None and ask.pin.fingerprint == capabilities.fingerprint:
-        prompt, unsaid = ask.pin.prompt, replace(ask.pin.sampling, max_tokens=None)
+    earlier = ask.pin
+    if earlier is not None and earlier.fingerprint == capabilities.fingerprint:
+        known, unsaid = Told(earlier.prompt, earlier.left_out), replace(earlier.sampling, max_tokens=None)
     else:
-        prompt, unsaid = prompt or await engine.render(ask.messages), capabilities.defaults
-    sampling = _limited(ask, resolved(ask.sampling, unsaid), prompt, capabilities)
-    return Pin(prompt, sampling, capabilities.model, capabilities.fingerprint)
+        known, unsaid = known or await told(engine, ask), capabilities.defaults
+    sampling = _limited(ask, resolved(ask.sampling, unsaid), known.prompt, capabilities)
+    return Pin(known.prompt, sampling, capabilities.model, capabilities.fingerprint, known.left_out)
 
 
 def _limited(ask: Ask, sampling: Sampling, prompt: Prompt, capabilities: Capabilities) -> Sampling:

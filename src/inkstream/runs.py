@@ -20,9 +20,10 @@ from typing import Self
 from inkstream.admission import Admission
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
 from inkstream.config import Settings
+from inkstream.conversation import Told, made_with
 from inkstream.drafts import STOPPED, failed
 from inkstream.drive import Drive, Surroundings
-from inkstream.engines import Emitted, Engine, Phase, Prompt, Status
+from inkstream.engines import Emitted, Engine, Phase, Status
 from inkstream.errors import (
     Conflict,
     EngineFailed,
@@ -36,7 +37,7 @@ from inkstream.errors import (
 from inkstream.events import Cursor, Parts, fold
 from inkstream.history import History, Message
 from inkstream.log import Log, NewRun, Reader, Run
-from inkstream.pinning import events_of
+from inkstream.pinning import events_of, told
 
 logger = logging.getLogger(__name__)
 
@@ -97,15 +98,15 @@ class Runs:
 
         Raises Invalid (nothing was created), KeyReused, Overloaded, LogUnwritable.
         """
-        prompt = None
+        known = None
         if key is None or await self._log.find(principal, key) is None:
             self._require_engine()
             self.admission.require_room(len(self._drives))
-            prompt = await self._rendered(ask)
+            known = await self._told(ask)
         new = NewRun(uuid.uuid4().hex, principal, ask.encode(), key, body_hash)
         run, is_new = await self._log.create(new)
         if is_new:
-            self._start_driving(run, ask, prompt)
+            self._start_driving(run, ask, known)
             await self._write_down(run, ask)
         return run
 
@@ -118,12 +119,12 @@ class Runs:
                 retry_after_seconds=60,
             )
 
-    async def _rendered(self, ask: Ask) -> Prompt | None:
+    async def _told(self, ask: Ask) -> Told | None:
         """The prompt, where the engine is there to say whether it fits. Raises Invalid."""
         if self.engine.status.phase is not Phase.READY or ask.pin is not None:
             return None
         try:
-            return await self.engine.render(ask.messages)
+            return await told(self.engine, ask)
         except EngineFailed as error:
             raise Invalid(error.message, code=error.code) from error
         except EngineLost:
@@ -139,8 +140,8 @@ class Runs:
 
     # Driving
 
-    def _start_driving(self, run: Run, ask: Ask, prompt: Prompt | None = None) -> None:
-        drive = Drive(run, ask.linger_seconds, self._around, prompt)
+    def _start_driving(self, run: Run, ask: Ask, known: Told | None = None) -> None:
+        drive = Drive(run, ask.linger_seconds, self._around, known)
         self._drives[run.id] = drive
         if ask.linger_seconds is not None:
             self._arm(drive, max(ask.linger_seconds, FIRST_READER_SECONDS))
@@ -172,6 +173,8 @@ class Runs:
         """The message as the log tells it now."""
         events = await events_of(self._log, run.id)
         ending = events[-1] if events and events[-1].kind.is_terminal else None
+        if events and (pin := decode_pin(events[0].seam)) is not None:
+            answer = replace(answer, made_with=made_with(answer, pin), left_out=pin.left_out)
         return replace(
             answer,
             parts=fold(events, answer.parts),
@@ -304,6 +307,7 @@ class Runs:
                     before = time.time() - self._settings.retention_hours * 3600
                     while await self._log.expire(before, EXPIRE_ROWS):
                         pass
+                    await self.history.purge(time.time() - self._settings.undo_hours * 3600)
             except LogError as error:
                 logger.error("%s", error.message)
 
