@@ -34,7 +34,11 @@ export class Line<Item> {
     const give = (): void => this.#cut('cut', 'the reader left')
     signal.addEventListener('abort', give)
     this.#releases.push(() => signal.removeEventListener('abort', give))
-    this.#releases.push(world.onWake(this.#wake))
+    // A connection of the network before, or of before the page was frozen, may hang for minutes before it errs.
+    const leave = (wake: Wake): void => {
+      if (wake !== 'shown') this.#cut('cut', `the page is ${wake}`)
+    }
+    this.#releases.push(world.onWake(leave))
     if (signal.aborted) give()
   }
 
@@ -92,12 +96,6 @@ export class Line<Item> {
     this.#callOffWatch()
     for (const release of this.#releases) release()
     this.#cut('cut', 'closed')
-  }
-
-  /** A connection of the network before, or of before the page was frozen, may hang for minutes before it errs. */
-  readonly #wake = (wake: Wake): void => {
-    if (wake === 'online') this.#network.forget()
-    if (wake !== 'shown') this.#cut('cut', `the page is ${wake}`)
   }
 
   #fetch(query = ''): Promise<Response> {

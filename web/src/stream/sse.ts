@@ -16,7 +16,7 @@ export interface Road {
   readonly world: World
   readonly signal: AbortSignal
   /** What all streams of the page know of their way; by default this one finds out for itself. */
-  readonly network?: Network | undefined
+  readonly network?: Network
   /** How far apart short requests are, in milliseconds, where streams are held back. */
   readonly pollMs: number
 }
@@ -32,9 +32,20 @@ type Ending = 'over' | 'all' | 'held' | { readonly retryAfterMs: number }
  */
 export async function* connect<Item>(
   source: Source<Item>,
-  road: Road,
+  { world, signal, network = new Network(), pollMs }: Road,
 ): AsyncGenerator<Item[] | Link, void, undefined> {
-  const { world, signal, network = new Network() } = road
+  const stopListening = world.onWake((wake) => wake === 'online' && network.forget())
+  try {
+    yield* reconnect(source, { world, signal, network, pollMs })
+  } finally {
+    stopListening()
+  }
+}
+
+async function* reconnect<Item>(
+  source: Source<Item>,
+  { world, signal, network, pollMs }: Required<Road>,
+): AsyncGenerator<Item[] | Link, void, undefined> {
   const backOff = new BackOff(world)
   let ending: Ending = 'held'
   while (!signal.aborted) {
@@ -44,7 +55,7 @@ export async function* connect<Item>(
     const isShort = network.holdsStreams(world.now())
     ending = yield* attempt(new Line(source, network, world, signal), isShort, backOff)
     if (ending === 'over') return
-    if (ending === 'all') await pause(road.pollMs, world, signal)
+    if (ending === 'all') await pause(pollMs, world, signal)
     if (typeof ending === 'string' || world.isHidden() || signal.aborted) continue
     yield 'lost'
     await pause(backOff.next(ending.retryAfterMs), world, signal)
