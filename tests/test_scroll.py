@@ -77,7 +77,7 @@ def page(server: Server, browser: Browser) -> Iterator[Page]:
     page = open_one(browser, server)
     ask_and_follow(page)
     yield page
-    page.context.close()
+    leave(page)
 
 
 def ask_and_follow(page: Page) -> None:
@@ -88,6 +88,13 @@ def ask_and_follow(page: Page) -> None:
 def until_following(page: Page) -> None:
     until(page, f"() => {TOP} > 900")
     until(page, IS_AT_END)
+
+
+def leave(page: Page) -> None:
+    """Stop the answer, if it goes on, so that it costs the next test nothing."""
+    page.get_by_test_id("question").press("Escape")
+    expect(page.get_by_test_id("send")).to_be_visible()
+    page.context.close()
 
 
 def at_rest(page: Page) -> float:
@@ -177,7 +184,7 @@ def test_the_view_yields_to_a_finger(server: Server, browser: Browser) -> None:
         touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": 400, "y": y}]})
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     expect_left_alone(page)
-    page.context.close()
+    leave(page)
 
 
 @pytest.mark.parametrize("way", ["button", "wheel", "end key"])
@@ -211,7 +218,7 @@ def test_what_is_read_stays_where_it_is(server: Server, browser: Browser, script
         assert page.evaluate(LINE_AT_TOP) == line
     # What we put back has moved and has not: the metric counts it, the reader does not see it.
     assert script or page.evaluate("window.shifted") == 0
-    page.context.close()
+    leave(page)
 
 
 def test_a_question_goes_to_the_top_and_its_answer_grows_without_motion(
@@ -233,4 +240,4 @@ def test_a_question_goes_to_the_top_and_its_answer_grows_without_motion(
     assert page.evaluate(asked) == top
     until(page, f"() => ({asked})() < 0")
     until(page, IS_AT_END)
-    page.context.close()
+    leave(page)
