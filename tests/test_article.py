@@ -25,7 +25,7 @@ from inkstream.api.article import SYSTEM, Format, Position, _Writer
 from inkstream.api.chunker import Grain
 from inkstream.ask import Ask
 from inkstream.engines.scripted import Script
-from inkstream.events import Event, Kind, encode
+from inkstream.events import Kind, encode, framed, unframed
 from tests.live import Live, Proxy, serving
 
 ANSWER = "你好，世界。Hello, e.g. 3.14!\n\n```python\nprint('\\n')\n```\n👩‍👩‍👧‍👦 a\u2028line \u0085 “完”。"
@@ -338,9 +338,9 @@ PIECES = st.lists(
 
 def written(pieces: list[str], format: Format, grain: Grain, position: Position) -> bytes:
     writer = _Writer(RUN, format, grain, position)
-    log = [Event(1, 2 + at, Kind.TEXT, encode({"text": piece})) for at, piece in enumerate(pieces)]
-    done = Event(1, 2 + len(log), Kind.DONE, encode({"finish": "stop"}))
-    return writer.cursor() + b"".join(map(writer.frames, [*log, done]))
+    said = [(Kind.TEXT, {"text": piece}) for piece in pieces] + [(Kind.DONE, {"finish": "stop"})]
+    frames = [framed(1, seq, kind, encode(payload)) for seq, (kind, payload) in enumerate(said, 2)]
+    return writer.cursor() + b"".join(writer.frames(unframed(frame)) for frame in frames)
 
 
 def parsed(body: bytes, cuts: random.Random) -> list[ServerSentEvent]:

@@ -72,9 +72,12 @@ def decode_pin(stored: bytes | dict[str, Any] | None) -> Pin | None:
     return Pin(Prompt(**pin["prompt"]), _sampling(pin["sampling"]), pin["model"], pin["fingerprint"])
 
 
-def encode_seam(raw: str, chunk: Chunk) -> bytes:
-    """The private part of a text event: what a continuing engine must know was emitted with it."""
-    return encode([raw, chunk.ids, chunk.tokens, chunk.logprobs])
+def encode_seam(raw: str | None, chunk: Chunk) -> bytes:
+    """The private part of a text event: what a continuing engine must know was emitted with it.
+
+    ``raw`` is what the model wrote for it, None where that is the text that everybody sees.
+    """
+    return encode((raw, chunk.ids, chunk.tokens, chunk.logprobs))
 
 
 def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
@@ -84,7 +87,7 @@ def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
         if event.kind is not Kind.TEXT:
             continue
         raw, more_ids, count, _ = orjson.loads(event.seam)
-        texts.append(raw)
+        texts.append(event.payload["text"] if raw is None else raw)
         tokens += count
         ids = None if ids is None or more_ids is None else (*ids, *more_ids)
     return Emitted("".join(texts), ids, tokens)

@@ -10,30 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from secrets import randbits
 
 from inkstream.admission import Admission, Ticket
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by, encode_pin
-from inkstream.channels import ChannelSplitter
-from inkstream.drafts import STOPPED, done, failed, joined, last_words, text_drafts
+from inkstream.drafts import done, failed
 from inkstream.engines import (
     Capabilities,
-    Chunk,
     Emitted,
     Engine,
     Finish,
     Phase,
-    Progress,
     Prompt,
     Request,
     Sampling,
 )
 from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable
 from inkstream.events import Draft, Event, Kind, encode
-from inkstream.log import Claim, Entry, Log, Run
+from inkstream.log import Claim, Log, Run
+from inkstream.pen import Pen
 
 logger = logging.getLogger(__name__)
 
@@ -61,40 +58,38 @@ class Drive:
     def __init__(self, run: Run, ask: Ask, around: Surroundings, prompt: Prompt | None = None) -> None:
         self.run, self.ask = run, ask
         self.readers = 0
+        self.task: asyncio.Task[None]
         self._around, self._log = around, around.log
         self._prompt = prompt
-        self._claim = Claim(run.id, run.epoch, run.last_seq)
-        self._seq = run.last_seq
         self._deaths = run.deaths
-        self._ending: Draft | None = None
-        self._attempt_task: asyncio.Task[list[Draft]] | None = None
+        self._pen = self._new_pen(Claim(run.id, run.epoch, run.last_seq))
+        self._break: Draft | LogError | None = None
+        self._attempt_scope: asyncio.Timeout | None = None
         self._ticket: Ticket
         self._was_asked = False
         self._first_token_at: float | None = None
 
     def end_with(self, ending: Draft) -> None:
         """End the run now, whatever it is doing. The first ending given counts."""
-        if self._ending is None:
-            self._ending = ending
-            if self._attempt_task is not None:
-                self._attempt_task.cancel()
+        self._break_off(ending)
 
     def note(self, key: str, payload: dict[str, object]) -> None:
-        self._log.note(self._claim, key, encode({"key": key, **payload}))
+        self._pen.note(key, payload)
 
     async def until_ended(self) -> bool:
         """Drive the run. Says whether it has ended; if not, somebody else goes on with it."""
         try:
-            self._claim = await self._log.claim(self.run.id, self.run.epoch)
+            self._pen = self._new_pen(await self._log.claim(self.run.id, self.run.epoch))
             if self._around.engine.status.phase is not Phase.READY:
                 self.note("engine", asdict(self._around.engine.status))
-            return await self._append_ending(await self._ended_somehow())
+            await self._append_ending(await self._ended_somehow())
         except Fenced:
             return False
+        return True
 
     # Attempts
 
-    async def _ended_somehow(self) -> list[Draft]:
+    async def _ended_somehow(self) -> Sequence[Draft]:
         """The run's last events, whatever goes wrong: every ending reaches the reader."""
         try:
             return await self._live()
@@ -106,32 +101,43 @@ class Drive:
             logger.exception("run %s failed", self.run.id)
             return [failed("internal", "Something went wrong in the server. Its console says what.")]
 
-    async def _live(self) -> list[Draft]:
+    async def _live(self) -> Sequence[Draft]:
         """Ask engines until one of them, or somebody else, gives the run its ending."""
-        while self._ending is None:
+        while self._break is None:
             try:
                 return await self._interruptible(self._attempt())
             except EngineLost as death:
                 await self._outlive(death)
             except EngineFailed as error:
                 return [failed(error.code, error.message, retryable=error.retryable)]
-        return [self._ending]
+        return self._broken_off(self._break)
 
-    async def _interruptible(self, attempt: Awaitable[list[Draft]]) -> list[Draft]:
-        """Run an attempt that ``end_with`` may cancel."""
-        self._attempt_task = asyncio.ensure_future(attempt)
+    async def _interruptible(self, attempt: Coroutine[None, None, Sequence[Draft]]) -> Sequence[Draft]:
+        """Make an attempt that ``_break_off`` may cut short."""
+        last_events: Sequence[Draft] = ()
+        self._attempt_scope = scope = asyncio.timeout(None)
         try:
-            return await self._attempt_task
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._ending is None or (task is not None and task.cancelling()):
+            async with scope:
+                last_events = await attempt
+        except TimeoutError:
+            if not scope.expired():
                 raise
-            return [self._ending]
         finally:
-            self._attempt_task.cancel()
-            self._attempt_task = None
+            self._attempt_scope = None
+        return last_events if self._break is None else self._broken_off(self._break)
 
-    async def _attempt(self) -> list[Draft]:
+    def _break_off(self, why: Draft | LogError) -> None:
+        if self._break is None:
+            self._break = why
+            if self._attempt_scope is not None:
+                self._attempt_scope.reschedule(0)
+
+    def _broken_off(self, why: Draft | LogError) -> Sequence[Draft]:
+        if isinstance(why, LogError):
+            raise why
+        return [why]
+
+    async def _attempt(self) -> Sequence[Draft]:
         """One engine, asked once. Returns the last events of the run. Raises EngineLost, EngineFailed."""
         self._was_asked = False
         is_suspect = self._deaths >= SUSPECT_AFTER_DEATHS
@@ -145,43 +151,32 @@ class Drive:
                 return [refusal]
             if not events:
                 opening = encode({"model": pin.model, "seed": pin.sampling.seed})
-                await self._append(Draft(Kind.STARTED, opening, encode_pin(pin)))
-            if self._ending is not None:
-                return [self._ending]
+                await self._pen.append([Draft(Kind.STARTED, opening, encode_pin(pin))])
             return await self._generate(pin, emitted)
 
-    async def _generate(self, pin: Pin, emitted: Emitted) -> list[Draft]:
+    async def _generate(self, pin: Pin, emitted: Emitted) -> Sequence[Draft]:
         assert pin.sampling.max_tokens is not None
         if emitted.tokens >= pin.sampling.max_tokens:
             return [done(Finish("length", pin.prompt.tokens, emitted.tokens), {})]
-        splitter = ChannelSplitter(pin.prompt.channel)
-        splitter.feed(emitted.text)
-        request = Request(f"{self.run.id}:{self._claim.epoch}", pin.prompt, pin.sampling)
-        unseen = Chunk("", 0, ())
-        async with aclosing(self._around.engine.generate(request, emitted)) as items:
-            async for item in items:
-                match item:
-                    case Chunk():
-                        unseen = await self._show(splitter, joined(unseen, item))
-                    case Progress():
-                        self.note("prefill", {"share": item.share})
-                    case Finish():
-                        return [*last_words(splitter, unseen, item), done(item, self._timings(item))]
-        raise EngineLost("the engine ended an answer without finishing it")
+        pen = self._pen
+        pen.begin(pin.prompt.channel, emitted.text)
+        request = Request(f"{self.run.id}:{pen.claim.epoch}", pin.prompt, pin.sampling)
+        try:
+            finish = await self._around.engine.generate(request, emitted, pen.take)
+        finally:
+            await pen.settled()
+        last_words = pen.last_words(finish)
+        if last_words and self._first_token_at is None:
+            self._first_token_at = time.time()
+        return [*last_words, done(finish, self._timings(finish))]
 
-    async def _show(self, splitter: ChannelSplitter, chunk: Chunk) -> Chunk:
-        """Append what of a chunk is visible; return what is still to be accounted for."""
-        pieces = splitter.feed(chunk.text)
-        if not pieces:
-            return replace(chunk, text="")
+    def _has_text(self) -> None:
+        """The engine has been of use, and the prompt is harmless."""
+        self._deaths = 0
         if self._first_token_at is None:
             self._first_token_at = time.time()
-        await self._append(*text_drafts(pieces, chunk))
-        self._deaths = 0
-        if not self._ticket.has_written:
-            self._around.admission.has_written(self._ticket)
-            self._around.on_progress()
-        return Chunk("", 0, ())
+        self._around.admission.has_written(self._ticket)
+        self._around.on_progress()
 
     async def _outlive(self, death: EngineLost) -> None:
         """Claim the run anew before another engine is asked for it."""
@@ -189,8 +184,9 @@ class Drive:
             await asyncio.sleep(ENGINE_RETRY_SECONDS)
             return
         logger.warning("run %s: %s", self.run.id, death.message)
-        self._claim = await self._log.claim(self.run.id, self._claim.epoch, after_death=True)
-        await self._catch_up()
+        epoch = self._pen.claim.epoch
+        self._pen = self._new_pen(await self._log.claim(self.run.id, epoch, after_death=True))
+        self._deaths += 1
         if self._deaths >= GUILTY_AFTER_DEATHS:
             self.end_with(
                 failed(
@@ -241,42 +237,19 @@ class Drive:
     def _tell_place(self, place: int) -> None:
         self.note("queued", {"place": place})
 
-    # Appending
+    # Writing
 
-    async def _append(self, *events: Draft) -> None:
-        """Raises Fenced, LogUnwritable. A stop that somebody else asked for takes effect behind it."""
-        [appended] = await self._log.append([Entry(self._claim, self._seq, events)])
-        if appended is None:
-            raise Fenced(f"run {self.run.id} is held by somebody else.")
-        self._seq = appended.seq
-        if appended.stop_requested:
-            self.end_with(STOPPED)
+    def _new_pen(self, claim: Claim) -> Pen:
+        return Pen(self._log, claim, self._has_text, self._break_off)
 
-    async def _append_ending(self, ending: list[Draft]) -> bool:
-        """Append the run's last events, as soon as the log can be written."""
+    async def _append_ending(self, ending: Sequence[Draft]) -> None:
+        """Append the run's last events, as soon as the log can be written. Raises Fenced."""
         while True:
             try:
-                await self._append(*ending)
-                return True
+                return await self._pen.append(ending)
             except LogUnwritable as error:
                 ending = [self._unwritable(error)]
                 await asyncio.sleep(UNWRITABLE_RETRY_SECONDS)
-            except Fenced:
-                # An append that was cancelled may have gone through: then the numbers have moved on.
-                before = self._seq
-                if await self._catch_up():
-                    return True
-                if self._seq == before:
-                    raise
-                ending = ending[-1:]
-
-    async def _catch_up(self) -> bool:
-        """Learn from the log where the run stands. Says whether it has ended. Raises Fenced."""
-        run = await self._log.get(self.run.id)
-        if run is None or (run.epoch != self._claim.epoch and not run.state.is_terminal):
-            raise Fenced(f"run {self.run.id} is held by somebody else.")
-        self._seq, self._deaths = run.last_seq, run.deaths
-        return run.state.is_terminal
 
     def _unwritable(self, error: LogUnwritable) -> Draft:
         self.note("log_unwritable", {"message": error.message})

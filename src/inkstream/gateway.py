@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inkstream.api import create_app, open_services
-from inkstream.api.sse import ABORT, OpenStreams
+from inkstream.api.sse import CONNECTION, OpenStreams
 from inkstream.config import Settings
 from inkstream.engines import Engine, Phase, Status
 from inkstream.engines.link import LinkEngine
@@ -29,7 +29,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]  # ours alone
+        self.scope["extensions"] = {CONNECTION: self.transport}  # type: ignore[dict-item]  # ours alone
 
 
 class Server(uvicorn.Server):
@@ -65,7 +65,7 @@ class Gateway:
 
         Raises ConfigError for a port that cannot be had, FolderInUse, LogUnwritable, LogError.
         """
-        streams = OpenStreams()
+        streams = OpenStreams(self._settings.heartbeat_seconds, self._settings.patience_seconds)
         with contextlib.closing(listen(self._settings)) as sock:
             port = sock.getsockname()[1]
             async with (

@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Self
@@ -33,15 +33,15 @@ from inkstream.errors import (
     NotFound,
     Overloaded,
 )
-from inkstream.events import Cursor, Event, Note, Parts, fold
+from inkstream.events import Cursor, Event, Parts, fold
 from inkstream.history import History, Message
-from inkstream.log import Log, NewRun, Run
+from inkstream.log import Log, NewRun, Reader, Run
 
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 3.0
 BEATS_PER_ROUND = 10
-EXPIRE_RUNS = 50
+EXPIRE_PAGES = 256
 FIRST_READER_SECONDS = 10.0  # how long a run that dies with its reader waits for the first one
 STOP_WAIT_SECONDS = 2.0
 LIVE_BACKLOG = 256
@@ -144,7 +144,7 @@ class Runs:
         self._drives[run.id] = drive
         if ask.linger_seconds is not None:
             self._arm(drive, max(ask.linger_seconds, FIRST_READER_SECONDS))
-        self._spawn(self._drive(drive))
+        drive.task = self._spawn(self._drive(drive))
         self._tell(run)
 
     async def _drive(self, drive: Drive) -> None:
@@ -242,8 +242,8 @@ class Runs:
                 code="reset",
             )
 
-    async def follow(self, principal: str, run_id: str, after: int) -> AsyncGenerator[list[Event | Note]]:
-        """See ``Log.follow``. While this is open the run has a reader. Raises NotFound, Expired."""
+    async def follow(self, principal: str, run_id: str, after: int, reader: Reader) -> None:
+        """See ``Log.follow``. Until this returns the run has a reader. Raises NotFound, Expired."""
         drive = self._drives.get(run_id)
         if drive is not None and drive.run.principal != principal:
             drive = None
@@ -252,9 +252,7 @@ class Runs:
             self._disarm(drive)
         try:
             await self.get(principal, run_id)
-            async with contextlib.aclosing(self._log.follow(run_id, after)) as batches:
-                async for batch in batches:
-                    yield batch
+            await self._log.follow(run_id, after, reader)
         finally:
             if drive is not None:
                 drive.readers -= 1
@@ -271,10 +269,7 @@ class Runs:
         if drive is None or run.state.is_terminal:
             return run
         drive.end_with(STOPPED)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_WAIT_SECONDS):
-                async for _ in self._log.follow(run_id, run.last_seq):
-                    pass
+        await asyncio.wait([drive.task], timeout=STOP_WAIT_SECONDS)
         return await self.get(principal, run_id)
 
     def _arm(self, drive: Drive, seconds: float) -> None:
@@ -291,8 +286,8 @@ class Runs:
 
     async def recover(self) -> None:
         """Take up every run that nobody drives: conclude what has ended, go on with the rest."""
-        # Sorted out at once: a run that is driven now may have ended by the time that its turn comes.
-        left = [run for run in await self._log.open_runs() if run.id not in self._drives]
+        # Asked twice: a run may have been created, or its drive begun, since the log looked.
+        left = [run for run in await self._log.open_runs(but=self._drives) if run.id not in self._drives]
         for run in left:
             ask = Ask.decode(run.record)
             if run.state.is_terminal:
@@ -312,7 +307,7 @@ class Runs:
                 if beat % BEATS_PER_ROUND == 0:
                     await self.recover()
                     before = time.time() - self._settings.retention_hours * 3600
-                    while await self._log.expire(before, EXPIRE_RUNS):
+                    while await self._log.expire(before, EXPIRE_PAGES):
                         pass
             except LogError as error:
                 logger.error("%s", error.message)
@@ -381,10 +376,11 @@ class Runs:
 
     # Tasks
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
+        return task
 
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

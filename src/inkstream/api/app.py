@@ -16,6 +16,7 @@ from inkstream.api.errors import error_response
 from inkstream.api.guard import Guard
 from inkstream.api.page import Page
 from inkstream.api.services import Services
+from inkstream.api.sse import outlasting
 from inkstream.config import Settings
 from inkstream.errors import InkstreamError, Invalid
 
@@ -46,7 +47,7 @@ def _wrapped(app: ASGIApp, settings: Settings) -> ASGIApp:
             expose_headers=["Retry-After"],
             allow_credentials=True,
         )
-    return _stripped(app, settings.base_path) if settings.base_path else app
+    return outlasting(_stripped(app, settings.base_path) if settings.base_path else app)
 
 
 def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:

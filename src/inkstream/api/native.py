@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-from collections.abc import AsyncGenerator
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from starlette.responses import Response
 import inkstream
 from inkstream.api.guard import COOKIE, Unauthorized, session_token
 from inkstream.api.services import SamplingIn, Services, json_response, principal_of, services
-from inkstream.api.sse import frames_of
+from inkstream.api.sse import EventStream
 from inkstream.ask import Ask
 from inkstream.conversation import NEWEST, Tree
 from inkstream.engines import Phase, Status
@@ -176,7 +175,7 @@ async def follow_run(
     await here.runs.require_cursor(found, cursor)
     if found.state.is_terminal and cursor.seq >= found.last_seq:
         return Response(status_code=204)
-    return here.stream(frames_of(here.runs.follow(principal, run, cursor.seq)))
+    return here.follow(principal, run, cursor.seq)
 
 
 def _cursor(last_event_id: str | None, after: int) -> Cursor:
@@ -191,20 +190,24 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
 @router.get("/live")
 async def live(request: Request) -> Response:
     """A snapshot of the living runs, then which start and end, and what the engine does."""
-    here = services(request)
-    return here.stream(_live(here, principal_of(request)))
+    here, principal = services(request), principal_of(request)
+
+    async def source(stream: EventStream) -> None:
+        async with here.runs.live(principal) as (runs, news):
+            stream.push(_snapshot(runs, here.runs.engine.status))
+            await stream.ready()
+            while (item := await news.get()) is not None:
+                if isinstance(item, Status):
+                    stream.push(_frame("engine", asdict(item)))
+                elif item.principal == principal:
+                    stream.push(_frame("run", _run(item)))
+                await stream.ready()
+
+    return here.stream(source)
 
 
-async def _live(here: Services, principal: str) -> AsyncGenerator[bytes]:
-    async with here.runs.live(principal) as (runs, news):
-        yield _frame(
-            "snapshot", {"runs": [_run(run) for run in runs], "engine": asdict(here.runs.engine.status)}
-        )
-        while (item := await news.get()) is not None:
-            if isinstance(item, Status):
-                yield _frame("engine", asdict(item))
-            elif item.principal == principal:
-                yield _frame("run", _run(item))
+def _snapshot(runs: list[Run], engine: Status) -> bytes:
+    return _frame("snapshot", {"runs": [_run(run) for run in runs], "engine": asdict(engine)})
 
 
 def _frame(event: str, payload: dict[str, Any]) -> bytes:
