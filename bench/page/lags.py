@@ -22,10 +22,14 @@ class Sample(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Lags:
-    """Milliseconds; ``evenness`` is the variation of text per 100 ms, ``paint`` the most in one, in units."""
+    """Milliseconds. ``gap`` is the longest between two arrivals, by which steady ones are told from others.
+
+    ``evenness`` is the variation of text per 100 ms, ``paint`` the most at once in UTF-16 units.
+    """
 
     p95: float
     longest: float
+    gap: float
     tail: float
     evenness: float
     paint: int
@@ -41,6 +45,7 @@ def lags_of(samples: Sequence[Sample]) -> Lags:
     return Lags(
         p95=lags[int(len(lags) * 0.95)],
         longest=lags[-1],
+        gap=max(after[0] - before[0] for before, after in pairwise(arrivals)),
         tail=shows[-1][0] - arrivals[-1][0],
         evenness=_evenness(shows, arrivals[0][0], arrivals[-1][0]),
         paint=max(after[1] - before[1] for before, after in pairwise(shows)),

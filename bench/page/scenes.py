@@ -132,7 +132,7 @@ async def steady(stage: Stage) -> list[Row]:
                 firsts.append(await _first_ms(visit))
             p95, longest = (100, 150) if rate >= 20 else (400, 450)
             met = lags.p95 <= p95 and lags.longest <= longest
-            value = f"{lags.p95:.0f} / {lags.longest:.0f} ms"
+            value = f"{lags.p95:.0f} / {lags.longest:.0f} ms, arrivals up to {lags.gap:.0f} ms apart"
             rows.append(
                 Row("T2", f"lag p95 / max, {rate} tok/s {language}", f"≤ {p95} / {longest} ms", value, met)
             )

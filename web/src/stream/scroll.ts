@@ -75,9 +75,10 @@ export function stick(
     set({ follows: true, top: scroller.scrollTop, content: scroller.scrollHeight })
   }
   const resized = (): void => {
-    room.fit()
-    // The reader may have moved since the last scroll event.
+    // The reader may have moved since the last scroll event, and a shorter content may have pushed the position:
+    // that can be told from each other only before there is room again.
     look()
+    room.fit()
     if (pin.follows) toEnd()
     else inPlace.restore()
   }
