@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from bench.page.corpus import CHARACTERS_PER_TOKEN, counted, mixed
-from bench.page.lags import Sample, lags_of
-from bench.page.tasks import Task, Trace
+
+from page.corpus import CHARACTERS_PER_TOKEN, counted, mixed
+from page.lags import Sample, lags_of
+from page.tasks import Task, Trace
 
 
 def sample(now: float, arrived: int, shown: int) -> Sample:
