@@ -10,6 +10,7 @@ import { StreamError } from './stream/errors.ts'
 import { pause } from './stream/backoff.ts'
 import { blank, fold, type Answer } from './stream/fold.ts'
 import { follow, followLive, type FollowOptions } from './stream/follow.ts'
+import { Network } from './stream/network.ts'
 import type { Link } from './stream/sse.ts'
 import {
   isTerminal,
@@ -28,6 +29,8 @@ export interface Live {
   readonly answer: Answer
   readonly link: Link
   readonly isStopping: boolean
+  /** What came last was said before, while this page did not listen. */
+  readonly isReplay: boolean
 }
 
 const EARLIER_CHATS = 8
@@ -51,6 +54,7 @@ export class Conversation {
 
   readonly #api: Api
   readonly #world: World
+  readonly #network = new Network()
   /** Ends whatever the conversation shown before was waiting for. */
   #shown = new AbortController()
   /** Ends the attempts to send what is taken back. */
@@ -149,7 +153,8 @@ export class Conversation {
     this.#watching = new AbortController()
     const { signal } = this.#watching
     try {
-      for await (const got of followLive({ url: this.#api.liveUrl, world: this.#world, signal })) {
+      const options = { url: this.#api.liveUrl, ...this.#way(signal) }
+      for await (const got of followLive(options)) {
         if (typeof got === 'string') this.serverLink = got
         else for (const news of got) this.#hearNews(news)
       }
@@ -260,9 +265,10 @@ export class Conversation {
     const { signal } = this.#shown
     const after = message.last_id === null ? null : placeOf(message.last_id)
     const answer = blank(message.parts, after)
-    this.live = { run, message: message.id, answer, link: 'connecting', isStopping: false }
+    const isNew = { link: 'connecting', isStopping: false, isReplay: false } as const
+    this.live = { run, message: message.id, answer, ...isNew }
     const url = this.#api.eventsUrl(run)
-    const broken = await this.#followToEnd({ url, after, world: this.#world, signal })
+    const broken = await this.#followToEnd({ url, after, ...this.#way(signal) })
     if (signal.aborted) return
     const isWhole = isTerminal(this.live.answer.state)
     // Only a server that contradicts itself brings us here twice: not faster than this.
@@ -278,7 +284,7 @@ export class Conversation {
       for await (const got of follow(options)) {
         if (options.signal.aborted || this.live === null) return null
         if (got.type === 'link') this.live = { ...this.live, link: got.link }
-        else this.#tell(this.live, fold(this.live.answer, got.items))
+        else this.#tell({ ...this.live, isReplay: got.isReplay }, fold(this.live.answer, got.items))
       }
       return null
     } catch (error) {
@@ -293,6 +299,10 @@ export class Conversation {
     this.messages = this.messages.map((message) =>
       message.id === live.message ? told(message, answer) : message,
     )
+  }
+
+  #way(signal: AbortSignal): Pick<FollowOptions, 'world' | 'network' | 'signal'> {
+    return { world: this.#world, network: this.#network, signal }
   }
 
   #setOutgoing(outgoing: Outgoing | null): void {

@@ -85,6 +85,8 @@ export type Note =
   | ({ readonly key: 'engine' } & EngineStatus)
   | { readonly key: 'prefill'; readonly share: number }
   | { readonly key: 'log_unwritable'; readonly message: string }
+  /** First on a connection: events up to this one were said before it. */
+  | { readonly key: 'stored'; readonly seq: number }
 
 export interface Chat {
   readonly id: string
@@ -212,6 +214,7 @@ function asNote(data: Fields): Note | undefined {
     (data['key'] === 'queued' && typeof data['place'] === 'number') ||
     (data['key'] === 'engine' && typeof data['phase'] === 'string') ||
     (data['key'] === 'prefill' && typeof data['share'] === 'number') ||
+    (data['key'] === 'stored' && typeof data['seq'] === 'number') ||
     data['key'] === 'log_unwritable'
   return isKnown ? (data as unknown as Note) : undefined
 }
