@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from inkstream.errors import ConfigError
 GRACE_SECONDS = 2
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 64 * 1024
+WRITE_BUFFER_BYTES = 16 * 1024  # with one fetch of the log a slow reader stays within 64 KiB
 
 
 class Protocol(HttpToolsProtocol):
@@ -32,6 +34,10 @@ class Protocol(HttpToolsProtocol):
 
     on_lost: Callable[[], None] | None = None
     _written = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -35,7 +35,7 @@ from inkstream.log.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-FETCH_BYTES = 64 * 1024
+FETCH_BYTES = 32 * 1024
 FETCH_PAGES = FETCH_BYTES // PAGE_BYTES
 TAIL_EVENTS = 64  # a cursor that is closer to the end is likely to be in the tail
 NOTE_BYTES = 32 * 1024
@@ -136,17 +136,17 @@ class SqliteLog:
             events += stretch.events()
         return events[:limit]
 
-    async def follow(self, run: str, after: int, reader: Reader) -> None:
+    async def follow(self, run: str, after: int, reader: Reader, *, waits: bool = True) -> None:
         if run not in self._feeds and await self.get(run) is None:
             raise NotFound(f"there is no run {run!r}.", code="unknown_run")
         follower = Follower(reader, after)
         try:
-            await self._follow(run, follower)
+            await self._follow(run, follower, waits)
         except LogError as error:
             if error.code != CLOSED:
                 raise
 
-    async def _follow(self, run: str, follower: Follower) -> None:
+    async def _follow(self, run: str, follower: Follower, waits: bool) -> None:
         while not (follower.has_ended or self._is_closed):
             if not follower.is_ready:
                 follower.is_ready = True
@@ -154,6 +154,8 @@ class SqliteLog:
                 continue
             feed = self._feeds.get(run)
             if feed is not None and follower.cursor >= feed.last_seq:
+                if not (waits or feed.has_notes_for(follower)):
+                    return
                 await feed.serve(follower)
             elif not await self._catch_up(run, follower):
                 return
