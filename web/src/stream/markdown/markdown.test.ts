@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { answerOf, Chance, codeBlock, paragraph, soupOf } from './answers.fake.ts'
 import type { Chunks } from './chunks.ts'
 import { htmlOf } from './html.fake.ts'
-import { MarkdownStream } from './markdown.ts'
+import { MarkdownReader, MarkdownStream } from './markdown.ts'
 import type { Block } from './tree.ts'
 
 const SCRAPS =
@@ -152,4 +152,13 @@ test.each([
   const largest = (part: readonly number[]): number => Math.max(...part)
   // The list of chunks itself is one node, however long it is.
   expect(largest(counts.slice(-third))).toBeLessThanOrEqual(1.5 * largest(counts.slice(0, third)))
+})
+
+test('a reader follows a text that grows, and any other text that takes its place', () => {
+  const reader = new MarkdownReader()
+  const texts = ['', '# a', '# a\n\n**b', '# a\n\n**b**', '# a', 'c', 'c', '']
+  for (const text of texts) {
+    expect(reader.read(text, true)).toEqual(wholeOf(text))
+    reader.read(text, false)
+  }
 })

@@ -43,3 +43,21 @@ export class MarkdownStream {
     return this.#line.endsWith('\r') ? this.#line.slice(0, -1) : this.#line
   }
 }
+
+/** Reads a text that mostly grows, each time only what is new of it. */
+export class MarkdownReader {
+  #stream = new MarkdownStream()
+  #read = ''
+
+  /** The tree of a text that is whole, or to which more is coming. Any text may follow any other. */
+  read(text: string, isWhole: boolean): Chunks<Block> {
+    // Comparing equals is a comparison of memory, which `startsWith` is not: that takes a hundred times longer.
+    if (text.slice(0, this.#read.length) !== this.#read) {
+      this.#stream = new MarkdownStream()
+      this.#read = ''
+    }
+    this.#stream.append(text.slice(this.#read.length))
+    this.#read = text
+    return isWhole ? this.#stream.whole : this.#stream.open
+  }
+}
