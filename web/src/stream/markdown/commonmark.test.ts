@@ -49,8 +49,9 @@ test.each([...DELIBERATE])('%j differs: %s', (markdown) => {
   expect(ours(markdown)).not.toBe(normal(reference.render(markdown)))
 })
 
-// A run of three tildes in a line, and white space in code that goes over a line, are left out: there
-// markdown-it itself differs from the specifications.
+// Tasks and formulas are left out, which markdown-it does not know, and what it reads otherwise than the
+// specifications: runs of three tildes in a line, white space in code that goes over a line.
+const LEFT_OUT = /[-+*] +\[ \]|\\[[(]|[^~\n]~~~/
 const INLINE =
   '* ** *** _ __ ~~ ` `` [ ] ( ) [a](b) [a] ![ < > & &amp; \\ a b word \u00e9 " ! .'.split(' ')
 const BLOCKS = '* # ## - + 1. 2) > === --- a b word *a* ~~~'.split(' ')
@@ -63,8 +64,7 @@ test.each([
   for (let seed = first; seed < first + 1_000; seed += 1) {
     const chance = new Chance(seed)
     const markdown = `${soupOf(chance, 2 + chance.below(12), scraps, glue)}\n`
-    const isLeftOut = /~~~/.test(markdown) && !/^~~~+$/m.test(markdown)
-    if (isLeftOut) continue
+    if (LEFT_OUT.test(markdown)) continue
     expect(ours(markdown), `seed ${seed}: ${JSON.stringify(markdown)}`).toBe(
       normal(reference.render(markdown)),
     )

@@ -175,8 +175,8 @@ export function openBlocks(leaf: Leaf, knowledge: Knowledge): readonly Block[] {
     case 'table':
       return [leaf]
     case 'math': {
-      const { tex } = leaf
-      const isFormula = tex.length <= FORMULA_SHOWN && !/\n[ \t]*\n/.test(tex.trim())
+      const tex = leaf.tex.trim()
+      const isFormula = tex.length <= FORMULA_SHOWN && !/\n[ \t]*\n/.test(tex)
       return [isFormula ? { type: 'math', tex, isOpen: true } : sourceOf(tex)]
     }
     default:
@@ -209,6 +209,6 @@ function codeOf(leaf: Code, isOpen: boolean): Block {
 }
 
 function sourceOf(tex: string): Block {
-  const lines = pushAll<string>([], tex.trim().split('\n'))
+  const lines = pushAll<string>([], tex.split('\n'))
   return { type: 'code', language: 'latex', lines, isOpen: true }
 }

@@ -108,7 +108,8 @@ function openMath(text: string, position: number, { closer, isDisplay }: Fence):
   const opener = text.slice(position, from)
   const isUnlikely = tex.length > TRUST || (closer === '$' && !looksLikeMath(tex))
   if (isUnlikely) return cut(opener, opener.length)
-  const token = tex.trim() === '' ? null : ({ type: 'math', tex, isDisplay, isOpen: true } as const)
+  const begun = { type: 'math', tex: tex.trim(), isDisplay, isOpen: true } as const
+  const token = begun.tex === '' ? null : begun
   return cut(token, opener.length + tex.length)
 }
 
