@@ -23,7 +23,9 @@ from inkstream.errors import ConfigError
 GRACE_SECONDS = 2
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 64 * 1024
-WRITE_BUFFER_BYTES = 16 * 1024  # with one fetch of the log a slow reader stays within 64 KiB
+WRITE_BUFFER_BYTES = (
+    4 * 1024
+)  # beyond what the system buffers: a few tokens, so that a slow reader holds one fetch
 
 
 class Protocol(HttpToolsProtocol):

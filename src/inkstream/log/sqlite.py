@@ -28,14 +28,13 @@ from inkstream.events import ENDINGS, Batch, Event, Note
 from inkstream.log import Appended, Claim, Done, Entry, NewRun, Reader, Run
 from inkstream.log.feed import Feed, Follower
 from inkstream.log.packing import Stretch, pack
-from inkstream.log.pages import Pages
+from inkstream.log.pages import FETCH_BYTES, Pages
 from inkstream.log.schema import connect
 from inkstream.log.store import PAGE_BYTES, Packed, Store
 from inkstream.log.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-FETCH_BYTES = 32 * 1024
 FETCH_PAGES = FETCH_BYTES // PAGE_BYTES
 TAIL_EVENTS = 64  # a cursor that is closer to the end is likely to be in the tail
 NOTE_BYTES = 32 * 1024
