@@ -253,11 +253,11 @@ def test_a_question_waits_for_the_download(serve: Serve, open_page: Open, qwen2:
         until_longer(page, 10)
         page.get_by_test_id("stop").click()
         expect(page.get_by_test_id("ended")).to_be_visible()
-        # A random text has any markup: what came piece by piece is what the server has as a whole.
+        # A random text may have any markup: what came piece by piece is what the server has as a whole.
         assert server.answer(page)["state"] == "stopped"
-        streamed = shown(page)
-        page.reload()
-        until(page, f"text => ({SHOWN})() === text", streamed)
+        second = open_page(page.url, context=page.context)
+        until_ended(second)
+        until(page, f"text => ({SHOWN})() === text", shown(second))
 
 
 def test_a_question_waits_in_line_and_says_where(serve: Serve, open_page: Open) -> None:
