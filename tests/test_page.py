@@ -215,6 +215,35 @@ def test_the_page_speaks_english_and_chinese(serve: Serve, open_page: Open) -> N
     expect(page.get_by_test_id("answer")).to_have_count(1)
 
 
+def test_a_chat_has_the_title_that_the_server_gave_it(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": "Paris."})
+    page = open_page(server.url)
+    ask(page, "What is the capital of France?\nIn one word.")
+    until_ended(page)
+    expect(page).to_have_title("What is the capital of France? · inkstream")
+    page.reload()
+    expect(page).to_have_title("What is the capital of France? · inkstream")
+    page.get_by_test_id("new-chat").click()
+    expect(page.get_by_role("navigation").get_by_role("link")).to_have_text(
+        ["What is the capital of France?"]
+    )
+    expect(page).to_have_title("inkstream")
+
+
+def test_an_answer_tells_who_wrote_it_and_what_was_left_out(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": "Yes. " * 10, "context": 256})
+    page = open_page(server.url)
+    for number in range(1, 5):
+        ask(page, f"Is it so, for the {number}th time? " + "Tell me why. " * 5)
+        expect(page.get_by_test_id("made")).to_have_count(number)
+    left_out = server.answer(page)["left_out"]
+    assert left_out > 0
+    expect(page.get_by_test_id("made").first).to_have_text("scripted")
+    expect(page.get_by_test_id("made").last).to_contain_text(f": {left_out}")
+    page.reload()
+    expect(page.get_by_test_id("made").last).to_contain_text(f": {left_out}")
+
+
 def test_a_question_waits_for_the_model(serve: Serve, open_page: Open) -> None:
     server = serve({**paced(), "load_seconds": 3})
     page = open_page(server.url)
