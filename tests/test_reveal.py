@@ -5,13 +5,23 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browsing import LAST, SHOWN, Open, Serve, ask, expect_as_stored, plain, shown, until, until_longer
+from tests.browsing import (
+    Open,
+    Serve,
+    ask,
+    expect_as_stored,
+    paced,
+    plain,
+    shown,
+    until_ended,
+    until_longer,
+)
 
 pytestmark = pytest.mark.real
 
 
 def test_how_answers_come_into_view_is_chosen_and_kept(serve: Serve, open_page: Open) -> None:
-    server = serve({"answer": plain(400)})
+    server = serve({"answer": plain(400), "tokens_per_second": 400})
     page = open_page(server.url)
     choice = page.get_by_test_id("reveal")
     expect(choice).to_have_value("smooth")
@@ -32,20 +42,14 @@ def test_how_answers_come_into_view_is_chosen_and_kept(serve: Serve, open_page: 
 
 
 def test_who_wants_less_motion_gets_none(serve: Serve, open_page: Open, browser: Browser) -> None:
-    server = serve({"answer": plain(400)})
+    server = serve(paced())
     context = browser.new_context(reduced_motion="reduce")
-    page = open_page(server.url, context=context)
+    page = open_page(f"{server.url}?trace", context=context)
     expect(page.get_by_test_id("reveal")).to_have_value("off")
     ask(page)
-    lengths = until(
-        page,
-        f"""() => {{
-            const length = ({SHOWN})().length
-            if (window.lengths?.at(-1) !== length) window.lengths = [...(window.lengths ?? []), length]
-            return ({LAST})()?.dataset.state === 'done' && length > {len(plain(400))} - 1 && window.lengths
-        }}""",
-    )
-    # A frame shows what has come, which at this speed is no more than a few lumps.
-    assert len(lengths) < 12
+    until_ended(page)
     expect_as_stored(server, page)
+    samples = page.evaluate("performance.getEntriesByName('inkstream.reveal').map(({ detail }) => detail)")
+    assert len(samples) > 20
+    assert all(sample["shown"] == sample["arrived"] for sample in samples)
     context.close()
