@@ -2,7 +2,7 @@
  * The conversation on the page: what is shown of it, the run that is being followed, the question that is
  * on its way. Everything true is on the server; this only reads it and asks.
  */
-import { ApiError, newKey, patiently, type Api, type Ask } from './api.ts'
+import { ApiError, newKey, patiently, type Api, type Ask, type Taken } from './api.ts'
 import { keepOutgoing, keptOutgoing, type Outgoing } from './outgoing.ts'
 import { newestPath, questionOf, told, upTo } from './path.ts'
 import { kept } from './storage.ts'
@@ -38,6 +38,7 @@ const UNREAD_PAUSE_MS = 1_000
 
 export class Conversation {
   chat = $state.raw<string | null>(null)
+  title = $state.raw('')
   messages = $state.raw<readonly Message[]>([])
   live = $state.raw<Live | null>(null)
   outgoing = $state.raw<Outgoing | null>(null)
@@ -77,6 +78,7 @@ export class Conversation {
     this.#shown.abort()
     this.#shown = new AbortController()
     this.chat = chat
+    this.title = ''
     this.messages = []
     this.live = null
     this.outgoing = waitingFor(chat)
@@ -200,6 +202,7 @@ export class Conversation {
       const contents = await patiently(() => this.#api.chat(chat), this.#world, signal)
       if (signal.aborted) return
       this.loadProblem = null
+      this.title = contents.chat.title
       // What has been asked meanwhile is newer than what was read.
       if (this.messages !== before) return
       this.messages = newestPath(contents.messages)
@@ -225,8 +228,8 @@ export class Conversation {
     try {
       const chat = outgoing.chat ?? (await this.#createChat(outgoing, signal))
       const ask = (): ReturnType<Api['ask']> => this.#api.ask(chat, outgoing.ask, outgoing.key)
-      const { message } = await this.#untilTaken(ask, signal)
-      if (!signal.aborted) this.#taken(outgoing.ask, message)
+      const taken = await this.#untilTaken(ask, signal)
+      if (!signal.aborted) this.#taken(outgoing.ask, taken)
     } catch (error) {
       if (!signal.aborted) this.sendProblem = this.#refuse(error)
     }
@@ -249,8 +252,9 @@ export class Conversation {
   }
 
   /** The server has the ask: show what it made of it and read the answer. */
-  #taken(ask: Ask, answer: Message): void {
+  #taken(ask: Ask, { message: answer, chat }: Taken): void {
     this.#setOutgoing(null)
+    this.title = chat.title
     const before = this.messages.filter(({ id }) => id !== answer.id)
     const kept = 'regenerate' in ask ? upTo(before, answer.parent) : before
     const asked = 'content' in ask ? [questionOf(ask.content, answer)] : []

@@ -26,6 +26,13 @@ export interface Failure {
   readonly retryable: boolean
 }
 
+/** What an answer was asked for with, and is written with once its run is pinned. */
+export interface MadeWith {
+  readonly model: string | null
+  readonly system: string | null
+  readonly sampling: Readonly<Record<string, unknown>>
+}
+
 export type RunState = 'queued' | 'running' | 'done' | 'stopped' | 'failed'
 
 /** Where an event stands. `id` is opaque to everybody but the log and goes back as `Last-Event-ID`. */
@@ -110,6 +117,9 @@ export interface Message {
   readonly error: Failure | null
   readonly usage: Usage | null
   readonly timings: Timings | null
+  readonly made_with: MadeWith | null
+  /** How many messages before it the model was not shown. */
+  readonly left_out: number
 }
 
 export interface Run {
