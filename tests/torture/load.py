@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.torture.campaign import Answer, Campaign, in_peace
 from tests.torture.client import Client
 from tests.torture.questions import Question
 from tests.torture.report import Report
-from tests.torture.server import Server
+from tests.torture.server import AS_IT_IS, Server
 from tests.torture.trials import settings
 
 SAMPLE_SECONDS = 0.25
@@ -27,9 +28,11 @@ STALL_SECONDS = 10.0
 """Ten times what is seen on two busy cores: a run that stands still does so for much longer."""
 
 
-async def long_answer(folder: Path, seed: int, *, tokens: int) -> Report:
+async def long_answer(
+    folder: Path, seed: int, *, tokens: int, environ: Mapping[str, str] = AS_IT_IS
+) -> Report:
     script = Script(answer_tokens=tokens, context=tokens + 1000)
-    campaign, server = Campaign(seed), Server(folder, settings(script))
+    campaign, server = Campaign(seed), Server(folder, settings(script), environ)
     async with server, Client(server.port, campaign.blame) as client:
         await in_peace(server, client, _question("warm up", 100), "warm up")
         async with _Memory(server) as used:
@@ -46,10 +49,12 @@ async def long_answer(folder: Path, seed: int, *, tokens: int) -> Report:
     return found
 
 
-async def crowd(folder: Path, seed: int, *, runs: int, tokens_per_second: float) -> Report:
+async def crowd(
+    folder: Path, seed: int, *, runs: int, tokens_per_second: float, environ: Mapping[str, str] = AS_IT_IS
+) -> Report:
     """All at once, a reader each, and then as many again: for them the gateway must need nothing more."""
     script = Script(tokens_per_second=tokens_per_second, answer_tokens=CROWD_TOKENS, slots=runs)
-    campaign, server = Campaign(seed), Server(folder, settings(script))
+    campaign, server = Campaign(seed), Server(folder, settings(script), environ)
     async with server, Client(server.port, campaign.blame) as client:
         await in_peace(server, client, _question("warm up", 4), "warm up")
         waves = [await _wave(server, client, campaign, runs, number) for number in range(2)]
