@@ -49,6 +49,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engine", choices=("scripted", "llama", "both"), default="both")
     parser.add_argument("--model", default=MODEL, help="what llama runs: a name or a path (%(default)s)")
     parser.add_argument("--askers", type=int, default=24, help="conversations at a time (%(default)s)")
+    parser.add_argument("--at-once", type=int, default=1000, help="answers of the load (%(default)s)")
     parser.add_argument("--loop", choices=("auto", "asyncio"), default="auto", help="asyncio: without uvloop")
     parser.add_argument(
         "--slow-disk",
@@ -111,7 +112,7 @@ async def _trials(
         return
     yield await trials.poison(folder / "poison", seed, poisoned=10, healthy=40, environ=environ)
     yield await load.long_answer(folder / "long", seed, tokens=100_000, environ=environ)
-    yield await load.crowd(folder / "crowd", seed, runs=1000, tokens_per_second=2, environ=environ)
+    yield await load.crowd(folder / "crowd", seed, runs=options.at_once, tokens_per_second=2, environ=environ)
 
 
 def _tell(options: argparse.Namespace, reports: list[Report], violations: int, seconds: float) -> None:
