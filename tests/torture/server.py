@@ -13,7 +13,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
 import httpx
@@ -21,6 +21,7 @@ import httpx
 Role = Literal["gateway", "engine"]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+AS_IT_IS: Mapping[str, str] = MappingProxyType({})
 
 
 class Target:
@@ -55,15 +56,18 @@ class Target:
 class Server:
     """``async with Server(...)``: runs until the end of the block and must then stop in order.
 
-    ``failures`` collects what no blow explains.
+    ``environ`` are its conditions, as ``conditions.environ`` makes them. ``failures`` collects what no blow
+    explains.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], environ: Mapping[str, str] = AS_IT_IS
+    ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.port = free_port()
         self.failures: list[str] = []
-        self._settings = settings
+        self._settings, self._conditions = settings, environ
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -161,7 +165,7 @@ class Server:
 
     def _environ(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("INKSTREAM_")}
-        ours = {"HOME": str(self.folder), "INKSTREAM_DATA_DIR": str(self.data_dir)}
+        ours = {"HOME": str(self.folder), "INKSTREAM_DATA_DIR": str(self.data_dir), **self._conditions}
         return own | ours | {f"INKSTREAM_{name.upper()}": value for name, value in self._settings.items()}
 
 
