@@ -51,6 +51,8 @@ class Protocol(HttpToolsProtocol):
             self.on_lost()
 
     def send(self, piece: bytes) -> bool:
+        if self.transport.is_closing():  # uvloop raises where asyncio drops what comes too late
+            return True
         chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
         self._written += len(chunk)
         self.transport.write(chunk)

@@ -21,6 +21,7 @@ import httpx
 Role = Literal["gateway", "engine"]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+CONSOLE, TRACEBACK = "console.log", "Traceback (most recent call last)"
 AS_IT_IS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -87,7 +88,7 @@ class Server:
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "inkstream", "serve", "--port", str(self.port)]
-        with (self.folder / "console.log").open("ab") as console:
+        with (self.folder / CONSOLE).open("ab") as console:
             self._process = await asyncio.create_subprocess_exec(
                 *command, env=self._environ(), cwd=self.folder, stdout=PIPE, stderr=console
             )
@@ -141,6 +142,8 @@ class Server:
         self._process.terminate()
         if code := await self._gone(left):
             self.failures.append(f"SIGTERM ended the parent with code {code}")
+        if count := (self.folder / CONSOLE).read_text("utf-8", "replace").count(TRACEBACK):
+            self.failures.append(f"the console has {count} tracebacks: nobody has foreseen what they tell of")
 
     async def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
