@@ -26,6 +26,13 @@ export interface Failure {
   readonly retryable: boolean
 }
 
+/** What an answer was asked for with, and is written with once its run is pinned. */
+export interface MadeWith {
+  readonly model: string | null
+  readonly system: string | null
+  readonly sampling: Readonly<Record<string, unknown>>
+}
+
 export type RunState = 'queued' | 'running' | 'done' | 'stopped' | 'failed'
 
 /** Where an event stands. `id` is opaque to everybody but the log and goes back as `Last-Event-ID`. */
@@ -85,6 +92,8 @@ export type Note =
   | ({ readonly key: 'engine' } & EngineStatus)
   | { readonly key: 'prefill'; readonly share: number }
   | { readonly key: 'log_unwritable'; readonly message: string }
+  /** First on a connection: events up to this one were said before it. */
+  | { readonly key: 'stored'; readonly seq: number }
 
 export interface Chat {
   readonly id: string
@@ -108,6 +117,9 @@ export interface Message {
   readonly error: Failure | null
   readonly usage: Usage | null
   readonly timings: Timings | null
+  readonly made_with: MadeWith | null
+  /** How many messages before it the model was not shown. */
+  readonly left_out: number
 }
 
 export interface Run {
@@ -212,6 +224,7 @@ function asNote(data: Fields): Note | undefined {
     (data['key'] === 'queued' && typeof data['place'] === 'number') ||
     (data['key'] === 'engine' && typeof data['phase'] === 'string') ||
     (data['key'] === 'prefill' && typeof data['share'] === 'number') ||
+    (data['key'] === 'stored' && typeof data['seq'] === 'number') ||
     data['key'] === 'log_unwritable'
   return isKnown ? (data as unknown as Note) : undefined
 }
