@@ -396,10 +396,12 @@ def test_a_server_with_a_key_asks_for_it(serve: Serve, open_page: Open) -> None:
 
 @pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
 def test_a_narrow_phone_shows_everything(serve: Serve, open_page: Open, locale: str) -> None:
-    server = serve({"answer": "x" * 300 + "\n" + "很长的中文" * 60})
+    wide = f"```\n{'x' * 300}\n```\n\n| {'很长的中文 | ' * 9}\n{'|---' * 9}|\n\n$${'x+' * 90}x$$"
+    server = serve({"answer": f"{'x' * 300}\n{'很长的中文' * 60}\n\n{wide}"})
     page = open_page(server.url, locale=locale, width=320)
     ask(page, "y" * 300)
     until_ended(page)
+    expect(page.locator(".katex-display")).to_be_attached()
     for edge in ("document.documentElement", "document.querySelector('[data-testid=scroller]')"):
         assert page.evaluate(f"{edge}.scrollWidth <= {edge}.clientWidth")
     expect(page.get_by_test_id("send")).to_be_in_viewport(ratio=1)
