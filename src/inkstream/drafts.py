@@ -7,7 +7,7 @@ from itertools import chain
 
 import orjson
 
-from inkstream.ask import encode_seam
+from inkstream.ask import Pin, encode_pin, encode_seam
 from inkstream.channels import Piece
 from inkstream.engines import Chunk, Finish
 from inkstream.events import Draft, Kind, encode
@@ -17,6 +17,13 @@ STOPPED = Draft(Kind.STOPPED, b"{}")
 
 def failed(code: str, message: str, *, retryable: bool = False) -> Draft:
     return Draft(Kind.FAILED, encode({"code": code, "message": message, "retryable": retryable}))
+
+
+def started(pin: Pin) -> Draft:
+    told: dict[str, object] = {"model": pin.model, "seed": pin.sampling.seed}
+    if pin.left_out:
+        told["left_out"] = pin.left_out
+    return Draft(Kind.STARTED, encode(told), encode_pin(pin))
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:

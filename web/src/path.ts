@@ -29,7 +29,19 @@ export function told(message: Message, answer: Answer): Message {
     ...message.made_with,
     model: answer.model ?? message.made_with.model,
   }
-  return { ...message, parts, last_id: lastId, state, finish, error, usage, timings, made_with }
+  const left_out = answer.leftOut ?? message.left_out
+  return {
+    ...message,
+    parts,
+    last_id: lastId,
+    state,
+    finish,
+    error,
+    usage,
+    timings,
+    made_with,
+    left_out,
+  }
 }
 
 /** The part of a path that ends with the message `id`. */

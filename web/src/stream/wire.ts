@@ -41,9 +41,16 @@ export interface Place {
   readonly seq: number
 }
 
+export interface Started {
+  readonly model: string
+  readonly seed: number
+  /** Messages of the conversation that did not fit the context. */
+  readonly left_out?: number
+}
+
 export type RunEvent = Place &
   (
-    | { readonly kind: 'started'; readonly data: { readonly model: string; readonly seed: number } }
+    | { readonly kind: 'started'; readonly data: Started }
     | {
         readonly kind: 'text'
         readonly data: { readonly text: string; readonly channel?: Channel }
@@ -207,7 +214,7 @@ function asEvent(kind: string, place: Place, data: Fields): RunEvent {
       }
       return { ...place, kind, data: data as { text: string } }
     case 'started':
-      return { ...place, kind, data: data as { model: string; seed: number } }
+      return { ...place, kind, data: data as unknown as Started }
     case 'done':
       return { ...place, kind, data: data as { finish: 'stop'; usage: Usage; timings: Timings } }
     case 'failed':
