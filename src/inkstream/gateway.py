@@ -23,9 +23,7 @@ from inkstream.errors import ConfigError
 GRACE_SECONDS = 2
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 64 * 1024
-WRITE_BUFFER_BYTES = (
-    4 * 1024
-)  # beyond what the system buffers: a few tokens, so that a slow reader holds one fetch
+WRITE_BUFFER_BYTES = 4 * 1024  # beyond what the system buffers: some tokens, or one fetch of the log
 
 
 class Protocol(HttpToolsProtocol):

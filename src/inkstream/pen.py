@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from inkstream.channels import Channel, ChannelSplitter
-from inkstream.drafts import STOPPED, joined, plain_draft, text_drafts
+from inkstream.drafts import STOPPED, failed, joined, plain_draft, text_drafts
 from inkstream.engines import Chunk, Finish, Progress
 from inkstream.errors import Fenced, LogError
 from inkstream.events import Draft, encode
 from inkstream.log import Appended, Claim, Entry, Log
+
+logger = logging.getLogger(__name__)
 
 NOTHING = Chunk("", 0, ())
 
@@ -102,6 +105,16 @@ class Pen:
             await self._waiter
 
     def _write(self) -> None:
+        # It is called where an exception would hit everybody: in an engine's step, in the answer of a commit.
+        try:
+            self._write_taken()
+        except Exception:
+            logger.exception("run %s: what the engine gave cannot be written", self.claim.run)
+            self._give_up(
+                failed("internal", "The engine gave what cannot be written. The console says what.")
+            )
+
+    def _write_taken(self) -> None:
         chunk = joined(self._taken)
         self._taken.clear()
         if chunk.text and self._splitter.is_plain and self._unseen is NOTHING:
