@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { newestPath } from './path.ts'
-import type { Message } from './stream/wire.ts'
+import { pathThrough } from './tree.ts'
+import type { Message } from '../stream/wire.ts'
 
 function message(id: string, parent: string | null, created_at: number): Message {
   return {
@@ -22,8 +22,8 @@ function message(id: string, parent: string | null, created_at: number): Message
   }
 }
 
-function ids(messages: readonly Message[]): string {
-  return newestPath(messages)
+function ids(messages: readonly Message[], through: string | null = null): string {
+  return pathThrough(messages, through)
     .map(({ id }) => id)
     .join(' ')
 }
