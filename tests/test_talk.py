@@ -217,6 +217,8 @@ def test_questions_wait_in_their_order_and_are_sent_once(server: Server, open_pa
     ask(page, "Second")
     ask(page, "Third")
     expect(page.get_by_test_id("waits")).to_have_count(2)
+    for said in (page.get_by_test_id("answer"), asked(page).last):
+        expect(said).to_be_in_viewport()
     page.reload()
     expect(asked(page)).to_have_text(["First", "Second", "Third"])
     expect(page.get_by_test_id("answer")).to_have_count(2)
@@ -310,9 +312,7 @@ def test_after_a_failure_the_waiting_question_is_the_readers(serve: Serve, open_
     expect(page.get_by_test_id("held")).to_have_count(0)
 
 
-def test_after_a_failure_a_new_answer_takes_the_waiting_question_along(
-    serve: Serve, open_page: Open
-) -> None:
+def test_after_a_failure_a_new_answer_takes_the_waiting_question_along(serve: Serve, open_page: Open) -> None:
     server = serve({**paced(), "continues": "no"})
     page = open_page(server.url)
     ask(page, "First")

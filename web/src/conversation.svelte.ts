@@ -13,6 +13,7 @@ import {
   moveToChat,
   type Edit,
 } from './conversation/drafts.ts'
+import { Feed } from './conversation/feed.svelte.ts'
 import { Following, type Live } from './conversation/following.svelte.ts'
 import {
   behindPath,
@@ -24,7 +25,6 @@ import {
 } from './conversation/outgoing.ts'
 import { questionOf } from './conversation/tree.ts'
 import { StreamError } from './stream/errors.ts'
-import { followLive } from './stream/follow.ts'
 import { Network } from './stream/network.ts'
 import type { Link } from './stream/sse.ts'
 import {
@@ -49,19 +49,16 @@ export class Conversation {
   draft = $state.raw('')
   /** The question that is being put in other words. */
   edit = $state.raw<Edit | null>(null)
-  engine = $state.raw<EngineStatus | null>(null)
-  serverLink = $state.raw<Link>('connecting')
   earlier = $state.raw<readonly Chat[]>([])
   readonly asking: Asking
 
   readonly #api: Api
   readonly #world: World
-  readonly #network = new Network()
+  readonly #feed: Feed
   readonly #following: Following
   readonly #branches: Branches
   /** Ends whatever the conversation shown before was waiting for. */
   #shown = new AbortController()
-  #watching = new AbortController()
   /** How often something has happened here that what was read before cannot tell. */
   #changes = 0
   /** Runs of this chat that started or ended while something was being sent: perhaps what was sent. */
@@ -70,7 +67,9 @@ export class Conversation {
   constructor(api: Api, world: World) {
     this.#api = api
     this.#world = world
-    this.#following = new Following(api, world, this.#network)
+    const network = new Network()
+    this.#feed = new Feed(api, world, network)
+    this.#following = new Following(api, world, network)
     this.#branches = new Branches(this.#following)
     this.asking = new Asking(api, world, {
       stateOf: (answer) => this.#branches.message(answer)?.state ?? null,
@@ -79,6 +78,14 @@ export class Conversation {
       onTaken: (asked, taken) => this.#taken(asked, taken),
       onForbidden: () => (this.isLocked = true),
     })
+  }
+
+  get engine(): EngineStatus | null {
+    return this.#feed.engine
+  }
+
+  get serverLink(): Link {
+    return this.#feed.link
   }
 
   get live(): Live | null {
@@ -105,14 +112,14 @@ export class Conversation {
     return this.isLoading && this.#branches.isEmpty
   }
 
-  /** Show a chat, or an empty page for a new one. */
-  async open(chat: string | null): Promise<void> {
+  /** Show a chat, on a branch with the message `through` where one is given, or an empty page for a new one. */
+  async open(chat: string | null, through: string | null = null): Promise<void> {
     this.#shown.abort()
     this.#shown = new AbortController()
     this.#following.leave()
     this.chat = chat
     this.title = ''
-    this.#branches.clear()
+    this.#branches.clear(through)
     this.loadProblem = null
     this.isLoading = false
     this.draft = keptDraft(chat)
@@ -202,32 +209,16 @@ export class Conversation {
 
   /** Hear of what starts and ends elsewhere, and how the engine fares, for as long as the page lives. */
   async watch(): Promise<void> {
-    this.#watching.abort()
-    this.#watching = new AbortController()
-    const { signal } = this.#watching
-    const way = { world: this.#world, network: this.#network, signal }
     try {
-      for await (const got of followLive({ url: this.#api.liveUrl, ...way })) {
-        if (typeof got === 'string') this.serverLink = got
-        else for (const news of got) this.#hear(news)
-      }
+      await this.#feed.watch((news) => this.#hear(news))
     } catch (error) {
       this.#refuse(error)
     }
   }
 
   #hear(news: LiveNews): void {
-    switch (news.type) {
-      case 'engine':
-        this.engine = news.status
-        return
-      case 'snapshot':
-        this.engine = news.engine
-        void this.#reconcile()
-        return
-      case 'run':
-        this.#hearRun(news.run)
-    }
+    if (news.type === 'snapshot') void this.#reconcile()
+    if (news.type === 'run') this.#hearRun(news.run)
   }
 
   #hearRun(run: Run): void {

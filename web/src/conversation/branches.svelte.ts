@@ -41,9 +41,10 @@ export class Branches {
     return this.#byParent.get(parent) ?? []
   }
 
-  clear(): void {
+  /** Begin anew, with the branch through this message where one is given. */
+  clear(through: string | null): void {
     this.#tree = []
-    this.#through = null
+    this.#through = through
   }
 
   /** Take what was read. What is shown stays shown, whatever has come in other branches. */
