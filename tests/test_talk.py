@@ -1,4 +1,4 @@
-"""What a reader does in a conversation, in a real browser: editing, branches, waiting questions, files, drafts.
+"""What a reader does in a conversation, in a real browser: edits, branches, waiting questions, files, drafts.
 
 Each test ends with a reload and finds again what was done.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from tests.browsing import (
     SHOWN,
@@ -30,6 +30,7 @@ from tests.browsing import (
 pytestmark = pytest.mark.real
 
 SHORT: dict[str, Any] = {"tokens_per_second": 200, "answer": plain(60)}
+WRITTEN = "# 标题\n\n- 使用Python语言，`x中y`\n\n```python\nfor 甲b in ():\n\tpass\n```"
 DROP = """([type, files]) => {
     const transfer = new DataTransfer()
     for (const [name, bytes] of files) {
@@ -49,6 +50,21 @@ OPACITY = "element => Number(getComputedStyle(element.parentElement).opacity)"
 def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Answers are there in a third of a second."""
     server = Server(tmp_path_factory.mktemp("data"), SHORT, {})
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An answer that loses its engine fails."""
+    server = Server(tmp_path_factory.mktemp("data"), {**paced(), "continues": "no"}, {})
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("data"), {"answer": WRITTEN}, {"HOSTS": "ink.test"})
     yield server
     server.close()
 
@@ -291,41 +307,41 @@ def test_after_a_stop_the_waiting_question_goes(server: Server, open_page: Open)
     expect_as_stored(server, page)
 
 
-def test_after_a_failure_the_waiting_question_is_the_readers(serve: Serve, open_page: Open) -> None:
-    server = serve({**paced(), "continues": "no"})
-    page = open_page(server.url)
+def test_after_a_failure_the_waiting_question_is_the_readers(fragile: Server, open_page: Open) -> None:
+    page = open_page(fragile.url)
     ask(page, "First")
     until_longer(page)
     ask(page, "Second")
-    server.kill("engine")
+    fragile.kill("engine")
     expect(page.get_by_test_id("held")).to_be_visible()
     expect(page.get_by_test_id("failure")).to_be_visible()
     page.reload()
     expect(page.get_by_test_id("held")).to_be_visible()
-    assert len(messages(server, page)) == 2
+    assert len(messages(fragile, page)) == 2
     page.get_by_test_id("release").click()
     expect(page.get_by_test_id("answer")).to_have_count(2)
     until_ended(page)
-    expect_as_stored(server, page)
+    expect_as_stored(fragile, page)
     page.reload()
     expect(asked(page)).to_have_text(["First", "Second"])
     expect(page.get_by_test_id("held")).to_have_count(0)
 
 
-def test_after_a_failure_a_new_answer_takes_the_waiting_question_along(serve: Serve, open_page: Open) -> None:
-    server = serve({**paced(), "continues": "no"})
-    page = open_page(server.url)
+def test_after_a_failure_a_new_answer_takes_the_waiting_question_along(
+    fragile: Server, open_page: Open
+) -> None:
+    page = open_page(fragile.url)
     ask(page, "First")
     until_longer(page)
     ask(page, "Second")
-    server.kill("engine")
+    fragile.kill("engine")
     page.get_by_test_id("retry").click()
     expect(page.get_by_test_id("waits")).to_be_visible()
     expect(page.get_by_test_id("answer")).to_have_count(2)
     until_ended(page)
     page.reload()
     expect(version(page)).to_have_text(["2/2"])
-    first, failed, new, second, _ = messages(server, page)
+    first, failed, new, second, _ = messages(fragile, page)
     assert (failed["state"], new["state"], new["parent"]) == ("failed", "done", first["id"])
     assert second["parent"] == new["id"]
 
@@ -352,16 +368,14 @@ def test_every_end_is_marked_and_what_is_cut_goes_on(short: Server, open_page: O
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "ink.test"])
-def test_a_message_is_copied_as_it_was_written(serve: Serve, open_page: Open, host: str) -> None:
-    source = "# Title\n\n- one **bold**\n\n```python\nfor _ in ():\n\tpass\n```"
-    server = serve({"answer": source}, HOSTS="ink.test")
-    page = open_page(server.url.replace("127.0.0.1", host))
+def test_a_message_is_copied_as_it_was_written(written: Server, open_page: Open, host: str) -> None:
+    page = open_page(written.url.replace("127.0.0.1", host))
     if host == "127.0.0.1":
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     answered(page, "*What*  is\nthis?")
     page.reload()
     field = page.get_by_test_id("question")
-    for at, copied in enumerate(("*What*  is\nthis?", source)):
+    for at, copied in enumerate(("*What*  is\nthis?", WRITTEN)):
         page.get_by_test_id("copy-message").nth(at).click()
         expect(page.get_by_role("status").filter(has_text="Copied")).to_have_count(1)
         expect(page.get_by_role("status").filter(has_text="Copied")).to_have_count(0)
@@ -374,14 +388,13 @@ def test_text_files_come_into_the_question(short: Server, open_page: Open) -> No
     page = open_page(short.url)
     field = page.get_by_test_id("question")
     field.fill("What do these do?")
-    page.get_by_test_id("files").set_input_files(
-        [
-            {"name": "one.py", "mimeType": "text/x-python", "buffer": b"print(1)\r\nprint(2)"},
-            {"name": "fence.md", "mimeType": "text/markdown", "buffer": "```\n你好\n```\n".encode()},
-            {"name": "picture.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n\0\0"},
-            {"name": "huge.txt", "mimeType": "text/plain", "buffer": b"x" * 256_001},
-        ]
-    )
+    files: list[FilePayload] = [
+        {"name": "one.py", "mimeType": "text/x-python", "buffer": b"print(1)\r\nprint(2)"},
+        {"name": "fence.md", "mimeType": "text/markdown", "buffer": "```\n你好\n```\n".encode()},
+        {"name": "picture.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n\0\0"},
+        {"name": "huge.txt", "mimeType": "text/plain", "buffer": b"x" * 256_001},
+    ]
+    page.get_by_test_id("files").set_input_files(files)
     refused = page.get_by_test_id("refused").get_by_role("listitem")
     expect(refused).to_have_count(2)
     expect(refused.first).to_contain_text("picture.png")
@@ -465,16 +478,15 @@ def test_what_is_typed_while_a_chat_is_made_belongs_to_it(server: Server, open_p
     expect(page.get_by_test_id("question")).to_have_value("")
 
 
-def test_messages_say_their_language(serve: Serve, open_page: Open) -> None:
-    server = serve({"answer": "使用Python语言，`x中y`。\n\n```text\na中b\n```"})
-    page = open_page(server.url)
+def test_messages_say_their_language(written: Server, open_page: Open) -> None:
+    page = open_page(written.url)
     answered(page, "What is流式?")
     expect(asked(page)).to_have_attribute("lang", "en")
     answer = page.get_by_test_id("answer").get_by_test_id("text")
     expect(answer).to_have_attribute("lang", "zh")
     spacing = "element => getComputedStyle(element).getPropertyValue('text-autospace')"
-    assert answer.locator("p").evaluate(spacing) == "normal"
-    for code in ("p code", "pre code"):
+    assert answer.locator("li").evaluate(spacing) == "normal"
+    for code in ("li code", "pre code"):
         assert answer.locator(code).evaluate(spacing) == "no-autospace"
     page.reload()
     expect(answer).to_have_attribute("lang", "zh")
