@@ -10,15 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
+from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Page, expect
 
 from inkstream.api.page import FOLDER
+from tests.fake_hub import FakeHub, fake_hub
 
 SERVE = [sys.executable, "-m", "inkstream", "serve"]
 CHROMIUM = "/usr/bin/chromium"
@@ -83,6 +86,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def hub_with(repo: str, name: str, weights: bytes) -> Iterator[FakeHub]:
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_hub()) as hub:
+        hub.add(repo, name, weights)
+        yield hub
+
+
 class Server:
     """``inkstream serve`` with the scripted engine on a port of its own."""
 
@@ -127,10 +137,26 @@ class Server:
         chat = page.url.partition("#/c/")[2]
         return len(self._client.get(f"api/chats/{chat}").json()["messages"])
 
+    def import_chats(self, document: dict[str, Any]) -> list[str]:
+        """Take in what was exported elsewhere; gives the addresses on the page."""
+        reply = self._client.post("api/import", json=document)
+        assert reply.status_code == 200, reply.text
+        return [f"{self.url}#/c/{chat['id']}" for chat in reply.json()["chats"]]
+
+    def ask(self, question: str) -> dict[str, Any]:
+        """Ask in a chat of its own, past every page; gives the run."""
+        chat = self._client.post("api/chats", json={}).json()["id"]
+        reply = self._client.post(f"api/chats/{chat}/messages", json={"content": question, "parent": None})
+        assert reply.status_code == 202, reply.text
+        run: dict[str, Any] = reply.json()["run"]
+        return run
+
     def close(self) -> None:
+        """More than once does no harm."""
         self._client.close()
-        self._process.terminate()
-        self._process.communicate(timeout=15)
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.communicate(timeout=15)
 
 
 def ask(page: Page, question: str = "Tell me something.") -> None:
