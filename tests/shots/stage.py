@@ -19,7 +19,7 @@ from tests.shots.texts import Texts
 
 WIDTH, HEIGHT = 1280, 800
 PACE = 25.0
-LONG = 120
+LONG = 80
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ WEIGHTS = "qwen2-0_5b-instruct-q8_0.gguf"
 WEIGHTS_BYTES = 40_000_000
 SOME = 120  # characters of an answer that has begun
 LOADING_SECONDS = 600
-RESTART_SECONDS = 8
+RESTART_SECONDS = 6
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -116,7 +116,7 @@ def downloading(stage: Stage) -> None:
 
 def given_up(stage: Stage) -> None:
     stage.serve(ENGINE="llama", MODEL="/nowhere/qwen2.gguf")
-    show_phase(stage.page, "given_up")
+    expect(stage.page.get_by_test_id("given-up")).to_be_visible()
 
 
 def queued(stage: Stage) -> None:
