@@ -10,8 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from inkstream.api.page import FOLDER
 from tests.fake_hub import FakeHub, fake_hub
 
 SERVE = [sys.executable, "-m", "inkstream", "serve"]
+START_SECONDS = 20.0
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = shlex.split(
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -116,26 +118,40 @@ class Server:
         raise AssertionError(f"the server ended with {self._process.wait()} before it was ready")
 
     def kill(self, child: str) -> None:
-        """End a child the hard way."""
-        os.kill(self._pid_of(child), signal.SIGKILL)
+        """End a child the hard way, as soon as there is one."""
+        deadline = time.monotonic() + START_SECONDS
+        while (pid := self._pid_of(child)) is None:
+            assert time.monotonic() < deadline, f"no child named {child!r}"
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
 
-    def _pid_of(self, child: str) -> int:
+    def _pid_of(self, child: str) -> int | None:
         parent = self._process.pid
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
             for pid in children.read_text().split():
-                if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
-                    return int(pid)
-        raise AssertionError(f"no child named {child!r}")
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                        return int(pid)
+        return None
 
     def answer(self, page: Page) -> dict[str, Any]:
         """The newest message of the chat that the page shows, as the server has it."""
-        chat = page.url.partition("#/c/")[2]
-        messages: list[dict[str, Any]] = self._client.get(f"api/chats/{chat}").json()["messages"]
-        return messages[-1]
+        return self.messages(page)[-1]
 
     def count_messages(self, page: Page) -> int:
+        return len(self.messages(page))
+
+    def messages(self, page: Page) -> list[dict[str, Any]]:
+        """All of the chat that the page shows."""
         chat = page.url.partition("#/c/")[2]
-        return len(self._client.get(f"api/chats/{chat}").json()["messages"])
+        found: list[dict[str, Any]] = self._client.get(f"api/chats/{chat}").json()["messages"]
+        return found
+
+    def logged(self, run: str) -> str:
+        """The text of a run that has ended, by its events."""
+        blocks = self._client.get(f"api/runs/{run}/events").text.split("\n\n")
+        events = [block.partition("\ndata: ")[2] for block in blocks if "event: text\n" in block]
+        return "".join(json.loads(event)["text"] for event in events)
 
     def import_chats(self, document: dict[str, Any]) -> list[str]:
         """Take in what was exported elsewhere; gives the addresses on the page."""
