@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 from tests.browsing import CHROMIUM, FLAGS, LAST, SHOWN, Server, ask, plain, shown, text_of
 from tests.live import Proxy
@@ -31,7 +31,7 @@ STALL_SECONDS = 45.0  # nobody waits longer than this for the next word, whateve
 IN_FLIGHT = 150  # characters that may still come into view when the one who wrote them is dead
 CUT_BYTES = 3000
 WEIGHTS = {"drop": 6, "cut": 6, "reload": 5, "reopen": 2, "offline": 2, "gateway": 3, "engine": 3}
-# A tab that is closed takes an unsent question with it, and a page without a network keeps it: all else must not.
+# A tab that is closed takes an unsent question with it.
 WHILE_ASKING = ("drop", "reload", "gateway", "engine")
 HAS_ENDED = f"/done|stopped|failed/.test(({LAST})()?.dataset.state)"
 HAS_GROWN = f"than => ({SHOWN})().length > than || {HAS_ENDED}"
@@ -88,7 +88,7 @@ class Torment:
 
     def _open(self, url: str) -> Page:
         tab = self._context.new_page()
-        tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        tab.on("pageerror", lambda error: self.errors.append(error.stack or str(error)))
         come_back(tab, url)
         return tab
 
@@ -141,7 +141,7 @@ class Torment:
         come_back(self._tabs[0])
         within(self._tabs[0], COUNTS, self._asked)
         expect_text(self._tabs[0])
-        assert self.errors == []
+        assert not self.errors, f"the page has thrown: {self.errors}"
 
 
 def within(page: Page, condition: str, arg: Any = None) -> None:
@@ -149,7 +149,8 @@ def within(page: Page, condition: str, arg: Any = None) -> None:
     deadline = time.monotonic() + STALL_SECONDS
     while not page.evaluate(condition, arg):
         if time.monotonic() > deadline:
-            raise Stalled(f"{condition} has not come with {arg!r}: {len(shown(page))} characters at {page.url}")
+            said = page.evaluate("document.body.innerText.slice(-300)")
+            raise Stalled(f"{page.url} waits for {condition} with {arg!r}, and says: {said!r}")
         page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
@@ -176,7 +177,12 @@ def tormented(browser: Browser, folder: Path, seed: int) -> Iterator[Torment]:
     with closing(Server(folder, SCRIPT, {})) as server, start_blocking_portal() as portal:
         proxy = Proxy(urlsplit(server.url).port or 0)
         with portal.wrap_async_context_manager(proxy.open()), closing(browser.new_context()) as context:
-            yield Torment(server, proxy, portal, context, seed)
+            torment = Torment(server, proxy, portal, context, seed)
+            try:
+                yield torment
+            except AssertionError as fault:
+                fault.add_note(f"struck: {dict(torment.blows)}; the page has thrown: {torment.errors}")
+                raise
 
 
 def main() -> int:

@@ -44,7 +44,9 @@ def stage(browser: Browser) -> Iterator[Stage]:
 def test_axe_finds_nothing_wrong(stage: Stage, state: str) -> None:
     with stage.enter(STATES[state]) as page:
         page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = [f"{theme}, {width} px: {fault}" for theme, width in VIEWS for fault in faults(page, theme, width)]
+        found = [
+            f"{theme}, {width} px: {fault}" for theme, width in VIEWS for fault in faults(page, theme, width)
+        ]
     assert not found, "\n".join(found)
 
 

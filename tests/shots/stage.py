@@ -105,5 +105,6 @@ def _past(texts: Texts) -> dict[str, dict[str, Any]]:
     }
     titles = (texts.question, *texts.titles)
     return {
-        name: chat(title, turns[name], days_ago) for days_ago, (name, title) in enumerate(zip(turns, titles, strict=True))
+        name: chat(title, turns[name], days_ago)
+        for days_ago, (name, title) in enumerate(zip(turns, titles, strict=True))
     }

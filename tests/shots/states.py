@@ -29,7 +29,9 @@ def show(name: str) -> Callable[[Stage], None]:
 
     def visit(stage: Stage) -> None:
         page = stage.visit(name)
-        expect(page.get_by_test_id("answer").last).to_have_attribute("data-state", "failed" if "failed" in name else "stopped" if name == "stopped" else "done")
+        expect(page.get_by_test_id("answer").last).to_have_attribute(
+            "data-state", "failed" if "failed" in name else "stopped" if name == "stopped" else "done"
+        )
         page.evaluate("document.fonts.ready")
 
     return visit
