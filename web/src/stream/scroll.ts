@@ -50,6 +50,8 @@ export interface Stick {
    * below it without any motion, until that is full.
    */
   readonly toQuestion: (find: () => HTMLElement | null) => void
+  /** Stay where the reader is, whatever becomes of the content. */
+  readonly stay: () => void
   readonly destroy: () => void
 }
 
@@ -104,6 +106,10 @@ export function stick(
     toQuestion: (find) => {
       room.make(find)
       toEnd()
+    },
+    stay: () => {
+      room.drop()
+      set({ ...pin, follows: false })
     },
     destroy: () => {
       left.abort()
