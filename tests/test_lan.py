@@ -42,7 +42,9 @@ __all__ = [
 pytestmark = pytest.mark.real
 
 NAME = "ink.test"
-SECURE_ONLY = "['randomUUID' in crypto, 'clipboard' in navigator, 'locks' in navigator, 'serviceWorker' in navigator]"
+SECURE_ONLY = (
+    "['randomUUID' in crypto, 'clipboard' in navigator, 'locks' in navigator, 'serviceWorker' in navigator]"
+)
 
 
 class FarServer(Server):

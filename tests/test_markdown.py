@@ -1,4 +1,4 @@
-"""Answers as the page draws them: Markdown, code, formulas, images. What may not come of them: `test_safety_page`."""
+"""Answers as the page draws them: Markdown, code, formulas, images."""
 
 from __future__ import annotations
 

@@ -25,16 +25,18 @@ document.addEventListener('securitypolicyviolation', ({ violatedDirective, block
 """
 # Elements that no Markdown makes, attributes that run something, and whatever would lie over the page.
 HARMFUL = """() => {
-    const made = 'script, iframe, frame, object, embed, form, style, link, base, meta, video, audio, source, template,'
-        + ' dialog, marquee, img, svg :is(script, animate, a, foreignObject), [data-testid=text] :is(details, textarea)'
+    const made = 'script, iframe, frame, object, embed, form, style, link, base, meta, video, audio, source,'
+        + ' template, dialog, marquee, img, svg :is(script, animate, a, foreignObject),'
+        + ' [data-testid=text] :is(details, textarea)'
     const runs = ({ name, value }) =>
         /^on|^srcdoc$|^formaction$/i.test(name) || /^\\s*(?:javascript|vbscript|data|blob):/i.test(value)
-    const elements = [...document.querySelectorAll('body *')].filter(element => element.closest('main') || element.closest('nav'))
+    const elements = [...document.querySelectorAll(':is(main, nav) *')]
+    const attributes = elements.flatMap(element => [...element.attributes])
+    const isOverAll = element => getComputedStyle(element).position === 'fixed'
     const page = document.documentElement
     return [
-        ...elements.filter(element => element.matches(made)).map(element => element.outerHTML),
-        ...elements.flatMap(element => [...element.attributes]).filter(runs).map(({ name, value }) => `${name}=${value}`),
-        ...elements.filter(element => getComputedStyle(element).position === 'fixed').map(element => element.outerHTML),
+        ...elements.filter(one => one.matches(made) || isOverAll(one)).map(({ outerHTML }) => outerHTML),
+        ...attributes.filter(runs).map(({ name, value }) => `${name}=${value}`),
         ...(page.scrollWidth > page.clientWidth ? ['wider than the window'] : []),
     ]
 }"""

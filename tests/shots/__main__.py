@@ -7,6 +7,7 @@ import base64
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -18,7 +19,7 @@ from tests.shots.texts import TEXTS, Language
 
 ROOT = Path(__file__).parents[2]
 HEIGHTS = {1280: 800, 768: 1024, 360: 740, 320: 568}
-THEMES = ("light", "dark")
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 IN_THE_DOCS = {
     "page": Picture("conversation", "en", "light", 1280),
     "page.zh": Picture("conversation", "zh", "light", 1280),

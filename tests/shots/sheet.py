@@ -50,4 +50,5 @@ def _section(state: str, pictures: list[Picture]) -> str:
         row = (picture.language, picture.theme)
         image = f'<a href="{picture.file}"><img src="{picture.file}" width="{picture.width * SCALE:.0f}"></a>'
         rows[row] = rows.get(row, "") + image
-    return f"<section id={state}><h2>{escape(state)}</h2>{''.join(f'<div>{row}</div>' for row in rows.values())}</section>"
+    body = "".join(f"<div>{row}</div>" for row in rows.values())
+    return f"<section id={state}><h2>{escape(state)}</h2>{body}</section>"

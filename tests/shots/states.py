@@ -108,10 +108,13 @@ def loading_asked(stage: Stage) -> None:
 
 def downloading(stage: Stage) -> None:
     hub, gate = stage.hub(MODEL, WEIGHTS, bytes(WEIGHTS_BYTES)), threading.Event()
-    hub.faults = [Cut(WEIGHTS_BYTES // 3), Change(lambda: bool(gate.wait()) and None)]
+
+    def hold() -> None:
+        gate.wait()
+
+    hub.faults = [Cut(WEIGHTS_BYTES // 3), Change(hold)]
     stage.afterwards(gate.set)
-    endpoints = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": NOBODY}
-    stage.serve(ENGINE="llama", MODEL=MODEL, **endpoints)
+    stage.serve(ENGINE="llama", MODEL=MODEL, HF_ENDPOINT=hub.url, MODELSCOPE_ENDPOINT=NOBODY)
     show_phase(stage.page, "downloading")
     until(stage.page, "() => document.querySelector('progress')?.value > 0.3")
 

@@ -1,5 +1,7 @@
 """What is asked and answered in the pictures, in both languages."""
 
+# ruff: noqa: E501 - prose is not folded
+
 from __future__ import annotations
 
 from dataclasses import dataclass
