@@ -162,3 +162,13 @@ test('a reader follows a text that grows, and any other text that takes its plac
     reader.read(text, false)
   }
 })
+
+test.each(['> ', '- ', '1. ', '> - '])('there is an end to what stands in %j', (mark) => {
+  const depthOf = (value: unknown): number =>
+    typeof value === 'object' && value !== null
+      ? 1 + Math.max(0, ...Object.values(value).map(depthOf))
+      : 0
+  const text = `${mark.repeat(10_000)}x`
+  expect(depthOf(wholeOf(text))).toBeLessThan(500)
+  expect(htmlOf(wholeOf(text))).toContain('x')
+})
