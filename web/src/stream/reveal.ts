@@ -62,6 +62,7 @@ const PAUSE_MS = 22
 const SLOW_PER_MS = 0.2
 const FAST_PER_MS = 0.56
 const UNKNOWN_PER_MS = 1
+const STALL_MS = 150
 /** So much waits only where a lump has come, which is to flow. In UTF-16 units. */
 const LUMP = 64
 
@@ -75,6 +76,7 @@ export class Reveal {
   #isWhole = false
   #callOffFrame: (() => void) | null = null
   #requestedAt = 0
+  #arrivedAt = -Infinity
   #drawnAt = -Infinity
   #perMs = UNKNOWN_PER_MS
   /** No frame before this. */
@@ -107,7 +109,7 @@ export class Reveal {
     this.#isWhole = isWhole
     // Before the pace hears of it: a whole answer that nobody sees grow is not worth cutting into graphemes.
     if (isOther || isReplay || this.#isUnseen(now)) return this.all()
-    if (isLonger) this.#pace?.arrive(text, now)
+    if (isLonger) this.#arrive(now)
     if (ends) this.#pace?.end(now)
     this.#sample(now)
     if (this.isBehind) this.#request(now)
@@ -158,10 +160,16 @@ export class Reveal {
     if (this.isBehind) this.#request(now)
   }
 
+  #arrive(now: number): void {
+    this.#pace?.arrive(this.#text, now)
+    // Behind a stall comes a lump.
+    if (now - this.#arrivedAt > STALL_MS) this.#perMs = UNKNOWN_PER_MS
+    this.#arrivedAt = now
+  }
+
   /** Choose when the next frame is, after one that brought `step` units. */
   #rest(step: number, now: number): void {
     this.#perMs += (step / (now - this.#drawnAt) - this.#perMs) / 24
-    if (!this.isBehind) this.#perMs = UNKNOWN_PER_MS
     this.#drawnAt = now
     const isFlowing = this.#perMs > SLOW_PER_MS && this.#perMs < FAST_PER_MS
     const rests = this.#mode === 'smooth' && isFlowing && this.#waiting < LUMP
