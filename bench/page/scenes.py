@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from playwright.async_api import Browser
 
 from . import corpus
+from .history import imported
 from .lags import Lags, lags_of
 from .lumps import Lumps
 from .server import Server, serving
 from .tasks import Task, Trace, traced
-from .visit import LENGTH, Visit, visiting
+from .visit import LAST, LENGTH, Visit, visiting
 
 FRAME_MS = 1000 / 60
 DROPS_RATE = 40  # tokens a second
@@ -290,6 +291,22 @@ async def scrolled_up(stage: Stage) -> list[Row]:
     return [Row("T13", "layout shift while scrolled up", "0", value, shifts == 0 and moved == 0)]
 
 
+async def opened(stage: Stage) -> list[Row]:
+    """A conversation of 500 messages and 2 MB, from its address to its end in view."""
+    with serving({"answer": ""}) as server:
+        url = imported(server.url, 500, 3_200)
+        async with visiting(stage.browser, server.url, stage.throttle, trace=False) as visit:
+            empty = await visit.heap_bytes()
+            browser = await stage.browser.new_browser_cdp_session()
+            async with traced(browser) as trace:
+                await visit.page.evaluate(f"location.href = '{url}'")
+                await visit.until(f"{LAST}?.querySelector('[data-testid=text] table')")
+                await asyncio.sleep(1)
+            grown = await visit.heap_bytes() - empty
+    value = f"{trace.cpu_ms:.0f} ms, longest task {trace.longest_ms:.0f} ms, heap {grown / 1e6:.1f} MB"
+    return [Row("", "500 messages, 2 MB: main-thread CPU until drawn", "reported", value, None)]
+
+
 SCENES: dict[str, Scene] = {
     "long": long_answer,
     "heap": heap,
@@ -298,4 +315,5 @@ SCENES: dict[str, Scene] = {
     "hidden": hidden,
     "drops": drops,
     "scrolled": scrolled_up,
+    "opened": opened,
 }
