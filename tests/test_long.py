@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from page.corpus import mixed
-from page.history import imported
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from page.corpus import mixed
+from page.history import imported
 from tests.browsing import CHROMIUM, FLAGS, Server, ask, until
 
 pytestmark = pytest.mark.real
