@@ -11,6 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -82,7 +83,23 @@ class Settings:
     script: str = _setting("", "what the scripted engine does, as JSON", "scripted 引擎的行为（JSON）")
 
     # Who may
-    key: str = _setting("", "access key, required beyond loopback", "访问密钥，非本机访问时必需")
+    key: str = _setting(
+        "", "access key, required beyond loopback without users", "访问密钥，没有用户而非本机访问时必需"
+    )
+    session_days: float = _setting(
+        30.0, "how long a browser stays signed in", "浏览器保持登录的天数", at_least=0.001
+    )
+    public_url: str = _setting("", "address of the page in sign-in links", "登录链接中使用的页面地址")
+    user_header: str = _setting(
+        "",
+        "header in which a trusted proxy names the user",
+        "受信任的代理用哪个请求头给出用户名",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "addresses or networks of proxies whose word on users and callers counts",
+        "受信任的代理地址或网段，采信其给出的用户和来源地址",
+    )
     hosts: tuple[str, ...] = _setting(
         (), "further host names under which the page is reached", "页面可用的其他主机名"
     )
@@ -145,6 +162,19 @@ class Settings:
         if self.port > 65535:
             raise ConfigError(f"{env_name('port')} has value {self.port}. Ports end at 65535.")
         object.__setattr__(self, "base_path", normal_base_path(self.base_path))
+        self._check_proxies()
+
+    def _check_proxies(self) -> None:
+        for proxy in self.trusted_proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ConfigError(f"{env_name('trusted_proxies')} has value {proxy!r}: {error}.") from None
+        if self.user_header and not self.trusted_proxies:
+            raise ConfigError(
+                f"{env_name('user_header')} is set, and nobody is trusted to send it."
+                f" Name the proxy's address in {env_name('trusted_proxies')}."
+            )
 
     @property
     def is_loopback(self) -> bool:

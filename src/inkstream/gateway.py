@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inkstream.api import create_app, open_services
@@ -107,7 +108,8 @@ class Gateway:
                 _connected(self._engine),
                 open_services(self._settings, self._engine, streams, self._progress) as services,
             ):
-                self._server = Server(self._config(create_app(services)), streams, lambda: self._ready(port))
+                config = server_config(create_app(services))
+                self._server = Server(config, streams, lambda: self._ready(port))
                 self._server.should_exit = self._is_stopped
                 await self._server.serve(sockets=[sock])
 
@@ -128,18 +130,6 @@ class Gateway:
             )
         else:
             self._engine.resume()
-
-    def _config(self, app: Any) -> uvicorn.Config:
-        return uvicorn.Config(
-            app,
-            http=Protocol,
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
 
     def _ready(self, port: int) -> None:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
@@ -165,6 +155,20 @@ def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:
 def _connected(engine: LinkEngine | LlamaEngine) -> AbstractAsyncContextManager[Engine]:
     """The engine connects while the block runs; nobody waits for it to answer."""
     return engine if isinstance(engine, LinkEngine) else engine.loading()
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,  # the app does that, for the proxies that the settings name
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
 
 
 def listen(settings: Settings) -> socket.socket:
