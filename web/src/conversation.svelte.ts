@@ -2,7 +2,7 @@
  * The conversation on the page: what is shown of it, the run that is being followed, the question that is
  * on its way. Everything true is on the server; this only reads it and asks.
  */
-import { ApiError, newKey, patiently, type Api, type Ask, type Taken } from './api.ts'
+import { ApiError, newKey, patiently, type Api, type Ask, type Proof, type Taken } from './api.ts'
 import { keepOutgoing, keptOutgoing, type Outgoing } from './outgoing.ts'
 import { newestPath, questionOf, told, upTo } from './path.ts'
 import { kept } from './storage.ts'
@@ -142,8 +142,8 @@ export class Conversation {
     }
   }
 
-  async signIn(key: string): Promise<void> {
-    await this.#api.signIn(key)
+  async signIn(proof: Proof): Promise<void> {
+    await this.#api.signIn(proof)
     this.isLocked = false
     void this.watch()
     await this.open(this.chat)

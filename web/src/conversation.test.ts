@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { addressOf, chatOf } from './address.ts'
+import { addressOf, chatOf, linkOf } from './address.ts'
 import { Api } from './api.ts'
 import { Conversation } from './conversation.svelte.ts'
 import type { Message } from './stream/wire.ts'
@@ -430,4 +430,7 @@ test('addresses name chats', () => {
   expect(chatOf(addressOf(null))).toBeNull()
   expect(chatOf('')).toBeNull()
   expect(chatOf('#/c/../../x')).toBeNull()
+  expect(chatOf('#/sign-in/Ab-_1')).toBeNull()
+  expect(linkOf('#/sign-in/Ab-_1')).toBe('Ab-_1')
+  expect(linkOf('#/c/0a1b')).toBeNull()
 })
