@@ -109,6 +109,39 @@ class Settings:
 
     # How much
     queue: int = _setting(64, "runs that may wait for the engine", "可排队等待的回答数", at_least=0)
+    user_runs: int = _setting(
+        0,
+        "answers of one user at the same time, 0 for no limit",
+        "每个用户同时进行的回答数，0 表示不限",
+        at_least=0,
+    )
+    user_requests: int = _setting(
+        0,
+        "requests of one user per minute, reading an answer apart, 0 for no limit",
+        "每个用户每分钟的请求数（读取回答不计），0 表示不限",
+        at_least=0,
+    )
+    user_tokens: int = _setting(
+        0,
+        "tokens of one user per minute, read and written, 0 for no limit",
+        "每个用户每分钟的 token 数（读入与写出合计），0 表示不限",
+        at_least=0,
+    )
+    readers: int = _setting(
+        20_000, "streams that may be open at the same time", "可同时打开的流的数量", at_least=1
+    )
+    connections: int = _setting(
+        0,
+        "connections at the same time, 0 for as many as the system allows",
+        "可同时保持的连接数，0 表示以系统允许的为限",
+        at_least=0,
+    )
+    header_seconds: float = _setting(
+        10.0, "how long a request's headers may take to come", "接收请求头的最长秒数", at_least=0.05
+    )
+    body_seconds: float = _setting(
+        60.0, "how long a request's body may take to come", "接收请求体的最长秒数", at_least=0.05
+    )
     stream_chars: int = _setting(
         1000, "longest prompt of /stream, in characters", "/stream 提示词的最大字符数", at_least=1
     )

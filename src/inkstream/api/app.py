@@ -38,7 +38,7 @@ def create_app(services: Services) -> ASGIApp:
 def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
     """What a request goes through before any route, outermost last. All of it is plain ASGI."""
     settings = services.settings
-    app = Guard(BodyLimit(app, settings.body_kib * 1024), settings, services.door)
+    app = Guard(BodyLimit(app, settings), settings, services.door)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -89,6 +89,7 @@ async def _http(request: Request, error: Exception) -> Response:
     code, message = {
         404: ("unknown_path", f"there is nothing at {path!r}."),
         405: ("method_not_allowed", f"{request.method} is not for {path!r}."),
+        408: ("body_too_slow", str(error.detail)),
         413: ("body_too_large", str(error.detail)),
     }.get(error.status_code, ("bad_request", str(error.detail)))
     response = error_response(Invalid(message, code=code), path)

@@ -38,6 +38,7 @@ class Door:
     def __init__(self, settings: Settings, accounts: Accounts) -> None:
         self._settings, self._accounts = settings, accounts
         self._failures = Rate(ATTEMPTS_PER_MINUTE)
+        self._requests = Rate(settings.user_requests)
 
     async def identify(self, scope: Scope, headers: Headers) -> Identity:
         """Raises Unauthorized, and LimitReached for whoever has guessed too often."""
@@ -59,6 +60,22 @@ class Door:
         settings = self._settings
         is_closed = settings.key or settings.user_header or not settings.is_loopback
         return not is_closed and not await self._accounts.has_users()
+
+    def count(self, identity: Identity, scope: Scope, headers: Headers) -> None:
+        """One more request of a principal. Raises LimitReached.
+
+        Who comes back to read on is always let in: a broken connection is nobody's fault.
+        """
+        path: str = scope["path"]
+        if path.endswith("/events") or path == "/api/live" or "last-event-id" in headers:
+            return
+        if seconds := self._requests.wait_seconds(identity.principal):
+            raise LimitReached(
+                f"you have asked too often in this minute. Ask again in {seconds} seconds.",
+                code="too_many_requests",
+                retry_after_seconds=seconds,
+            )
+        self._requests.take(identity.principal)
 
     def require_patience(self, scope: Scope) -> None:
         """To be asked before a secret is compared. Raises LimitReached."""

@@ -45,6 +45,7 @@ class Guard:
             self._require_same_site(headers, scope)
             if is_guarded(scope["path"]) and scope["path"] not in OPEN_PATHS:
                 identity = await self._door.identify(scope, headers)
+                self._door.count(identity, scope, headers)
                 scope[CREDENTIAL] = identity.credential
                 scope.setdefault("state", {})["identity"] = identity
         except InkstreamError as refusal:

@@ -43,6 +43,7 @@ async def follow_run(
 ) -> Response:
     """The run's events as server-sent events, from behind the cursor."""
     here, principal = services(request), principal_of(request)
+    here.require_reader()
     found = await here.runs.get(principal, run)
     cursor = _cursor(last_event_id, after)
     await here.runs.require_cursor(found, cursor)
@@ -68,6 +69,7 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
 async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Response:
     """A snapshot of the living runs, then which start and end, and what the engine does."""
     here, principal = services(request), principal_of(request)
+    here.require_reader()
 
     async def source(stream: EventStream) -> None:
         async with here.runs.live(principal) as (runs, news):
@@ -76,7 +78,7 @@ async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Respo
             while wait and (item := await news.get()) is not None:
                 if isinstance(item, Status):
                     stream.push(_frame("engine", asdict(item)))
-                elif item.principal == principal:
+                else:
                     stream.push(_frame("run", run_json(item)))
                 await stream.ready()
 

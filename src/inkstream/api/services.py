@@ -17,11 +17,13 @@ from inkstream.api.door import Door, watch
 from inkstream.api.sse import OPENING, EventStream, OpenStreams, Rewriting, Source
 from inkstream.config import Settings
 from inkstream.engines import Engine, Sampling
-from inkstream.errors import Forbidden
+from inkstream.errors import Forbidden, Overloaded
 from inkstream.events import Event, encode
 from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
 from inkstream.runs import Runs
+
+READER_RETRY_SECONDS = 10  # nobody knows when a reader leaves
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -34,6 +36,15 @@ class Services:
     history: History
     runs: Runs
     streams: OpenStreams
+
+    def require_reader(self) -> None:
+        """To be asked before anything is begun for a reader. Raises Overloaded."""
+        if len(self.streams) >= self.settings.readers:
+            raise Overloaded(
+                f"{len(self.streams)} streams are open already. Try again later.",
+                code="too_many_readers",
+                retry_after_seconds=READER_RETRY_SECONDS,
+            )
 
     def stream(self, source: Source, opening: bytes = OPENING) -> EventStream:
         """A server-sent event reply. It ends with this server."""
