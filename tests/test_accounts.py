@@ -10,6 +10,7 @@ import sys
 from contextlib import aclosing, closing
 from http.cookies import SimpleCookie
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +21,8 @@ from inkstream.api import door
 from inkstream.config import Settings
 from inkstream.engines.scripted import Script
 from inkstream.errors import ConfigError, Conflict, Invalid, LogError
+from inkstream.preflight import Subject, exposure
+from inkstream.words import Words
 from tests.live import Live, serving
 from tests.signing_in import browser, invited, keyed, signed_in
 from tests.test_api import ask, error_of, first_text, follow
@@ -119,6 +122,20 @@ async def test_a_session_expires(tmp_path: Path) -> None:
         assert await is_let_in(http)
         with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
             db.execute("UPDATE sessions SET expires_at = expires_at - 30 * 24 * 3600")
+        assert not await is_let_in(http)
+
+
+async def test_streams_end_with_the_session_that_opened_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "WATCH_SECONDS", 0.01)
+    async with (
+        serving(tmp_path, ENDLESS, session_days=3 / 86400) as live,
+        await signed_in(live, "ada") as http,
+    ):
+        run = (await ask(http))["run"]["id"]
+        async with aclosing(follow(http, run)) as events:
+            assert not any([event.event == "stopped" async for event in events])
         assert not await is_let_in(http)
 
 
@@ -282,6 +299,28 @@ async def test_nobody_else_names_the_user_or_where_he_comes_from(tmp_path: Path)
             headers = {"X-Forwarded-For": f"203.0.113.{guess}"}
             statuses.append((await http.post("/api/session", json={"key": "x"}, headers=headers)).status_code)
         assert statuses[-1] == 429
+
+
+@pytest.mark.parametrize(
+    ("settings", "users", "level"),
+    [
+        ({}, (), "ok"),
+        ({"hosts": ("chat.example",)}, (), "warn"),
+        ({"hosts": ("chat.example",)}, ("ada",), "ok"),
+        ({"host": "0.0.0.0"}, (), "fail"),
+        ({"host": "0.0.0.0"}, ("ada",), "ok"),
+        ({"host": "0.0.0.0", "key": "secret"}, (), "ok"),
+        ({"host": "0.0.0.0", "user_header": "X-User", "trusted_proxies": ("10.0.0.1",)}, (), "ok"),
+    ],
+)
+async def test_a_server_that_anybody_may_use_is_not_put_on_the_network(
+    tmp_path: Path, settings: dict[str, Any], users: tuple[str, ...], level: str
+) -> None:
+    async with Accounts.open(tmp_path) as accounts:
+        for user in users:
+            await accounts.add_user(user)
+    subject = Subject(Settings(data_dir=tmp_path, **settings), {}, Words("en"))
+    assert [finding.level for finding in exposure(subject)][-1] == level
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=partial(Protocol, bounds=bounds),  # type: ignore[arg-type]  # it is only ever called
+        ws="none",  # an upgrade that nobody serves is an ordinary request
         lifespan="off",
         access_log=False,
         log_config=None,

@@ -6,13 +6,11 @@ slow hashes necessary is that people's passwords can be guessed.
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from inkstream.errors import LogError, LogUnwritable
+from inkstream import database
 
 FILE = "accounts.db"
 
@@ -29,25 +27,8 @@ CREATE TABLE sessions (hash BLOB PRIMARY KEY, user TEXT, expires_at REAL NOT NUL
 
 
 def connect(folder: Path) -> sqlite3.Connection:
-    """Open the database, made or brought up to date. Raises LogUnwritable, LogError for a newer one."""
-    path = folder / FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # SQLite gives its side files the permissions that it finds on this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-        try:
-            _require_known(db, path)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
-                with closing(db.execute(f"PRAGMA {pragma}")) as answer:
-                    answer.fetchall()
-            _bring_up_to_date(db)
-        except BaseException:
-            db.close()
-            raise
-    except (OSError, sqlite3.OperationalError) as error:
-        raise LogUnwritable(f"the accounts {path} cannot be opened: {error}") from error
-    return db
+    """Raises LogUnwritable, LogError for a newer version."""
+    return database.connect(folder / FILE, "accounts", VERSION, STEPS, "synchronous = FULL")
 
 
 def has_users(folder: Path) -> bool:
@@ -58,42 +39,5 @@ def has_users(folder: Path) -> bool:
         return db.execute("SELECT 1 FROM users LIMIT 1").fetchone() is not None
 
 
-def _version(db: sqlite3.Connection) -> int:
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-def _require_known(db: sqlite3.Connection, path: Path) -> None:
-    if (version := _version(db)) > VERSION:
-        raise LogError(
-            f"{path} was written by a newer inkstream (version {version}, known: {VERSION})."
-            " Update inkstream, or start it with another INKSTREAM_DATA_DIR.",
-            code="log_too_new",
-        )
-
-
-def _bring_up_to_date(db: sqlite3.Connection) -> None:
-    """In one transaction: a process that dies in the middle leaves the old version."""
-    if _version(db) == VERSION:
-        return
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        while (version := _version(db)) < VERSION:
-            step, reached = STEPS[version]
-            step(db)
-            db.execute(f"PRAGMA user_version = {reached}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-def _create(db: sqlite3.Connection) -> None:
-    for statement in TABLES.split(";\n"):
-        db.execute(statement)
-
-
 VERSION = 1
-STEPS: dict[int, tuple[Callable[[sqlite3.Connection], None], int]] = {0: (_create, VERSION)}
-"""From each earlier version, how to go on from it, and to which. Version 0 is an empty file."""
+STEPS: database.Steps = {0: (database.create(TABLES), VERSION)}
