@@ -87,7 +87,7 @@ class Settings:
         "", "access key, required beyond loopback without users", "访问密钥，没有用户而非本机访问时必需"
     )
     session_days: float = _setting(
-        30.0, "how long a browser stays signed in", "浏览器保持登录的天数", at_least=0.001
+        30.0, "how long a browser stays signed in", "浏览器保持登录的天数", at_least=0
     )
     public_url: str = _setting("", "address of the page in sign-in links", "登录链接中使用的页面地址")
     user_header: str = _setting(
