@@ -1,0 +1,265 @@
+"""Decides what each step computes: who is read, who writes, who waits. Pure logic, without torch.
+
+A step reads pieces of prompts (fills) and writes one token for every sequence that has been read (rows).
+Steps are planned ahead: a token may be computed before the one before it is known here, because the device
+feeds itself. So a sequence may be stored on the device further than its ids are known here.
+
+- Who came first is admitted first, as soon as a seat and the pages of its prompt are there.
+- Rows write in every step. Fills share a budget of tokens in equal parts: a long prompt holds up nobody.
+- When pages run out, the youngest gives its own up and waits at the front of the queue. It is read again
+  later, with what it has written, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from inkstream.engines.torch.cache import PAGE, OutOfPages, Pages, extend_names, pages_for
+from inkstream.engines.torch.rules import Rules
+
+End = Literal["stop", "length"]
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One request on its way. ``ids`` are the prompt and what is known of the answer.
+
+    ``prompt`` is how many of them are prompt, ``limit`` with how many ids the answer ends. ``stops`` are the
+    tokens that end it. ``goal`` is how far it must be read before it writes, ``stored`` how far it is.
+    """
+
+    ids: list[int]
+    prompt: int
+    limit: int
+    rules: Rules
+    stops: frozenset[int] = frozenset()
+    seat: int = -1
+    pages: list[int] = field(default_factory=list)
+    names: list[bytes] = field(default_factory=list)
+    named: int = 0
+    stored: int = 0
+    goal: int = 0
+    reused: int = 0
+    in_flight: int = 0
+    is_over: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        return self.stored >= self.goal
+
+    @property
+    def may_write(self) -> bool:
+        """The token that the next row computes is within the limit."""
+        return self.is_read and self.stored + 2 <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """``count`` ids from ``start`` on are read; with the last of them the first token is written."""
+
+    sequence: Sequence
+    start: int
+    count: int
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``seated`` took their seats for this step; ``placed`` are (seat, place among its pages, page)."""
+
+    seated: list[Sequence]
+    placed: list[tuple[int, int, int]]
+    fills: list[Fill]
+    rows: list[tuple[Sequence, int]]
+
+    @property
+    def writers(self) -> list[Sequence]:
+        """In the order in which the device tells their tokens."""
+        return [fill.sequence for fill in self.fills if fill.is_last] + [row for row, _ in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``budget`` tokens are read in a step beside rows, ``most`` where nobody writes. ``grain`` is to what
+    the device rounds up each fill, ``ends`` how many prompts can end in one step."""
+
+    seats: int
+    budget: int = 256
+    most: int = 2048
+    grain: int = 1
+    ends: int = 32
+
+
+class Scheduler:
+    """``plan`` a step, have it computed, ``receive`` its tokens; a few steps may lie between the two."""
+
+    def __init__(self, pages: Pages, limits: Limits) -> None:
+        self.pages, self.limits = pages, limits
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+        self._seats = list(range(limits.seats - 1, -1, -1))
+        self._placed: list[tuple[int, int, int]] = []
+
+    def add(self, sequence: Sequence) -> None:
+        """How many may wait is for the caller to bound, who can tell them so."""
+        self.waiting.append(sequence)
+
+    def cancel(self, sequence: Sequence) -> None:
+        """It is in no later step. Tokens of it that are still computed are thrown away."""
+        if sequence.is_over:
+            return
+        sequence.is_over = True
+        if sequence.seat >= 0:
+            self._unseat(sequence)
+        else:
+            self.waiting.remove(sequence)
+
+    def plan(self) -> Step | None:
+        """The next step, or None where nothing can be done before tokens are received or requests come."""
+        rows = self._rows()
+        seated = self._admit()
+        fills = self._fills(len(rows))
+        placed, self._placed = self._placed, []
+        if not rows and not fills:
+            return None
+        return Step(seated, placed, fills, rows)
+
+    def receive(self, step: Step, tokens: Iterable[int]) -> list[tuple[Sequence, int, End | None]]:
+        """What the step wrote, of those that still go on, and with which of them it was the last token."""
+        written = []
+        for sequence, token in zip(step.writers, tokens, strict=True):
+            sequence.in_flight -= 1
+            if sequence.is_over:
+                continue
+            sequence.ids.append(token)
+            end = self._end(sequence, token)
+            written.append((sequence, token, end))
+            if end is not None:
+                sequence.is_over = True
+                self._forget(sequence)
+            elif sequence.seat >= 0:
+                self._name_pages(sequence)
+        return written
+
+    def _end(self, sequence: Sequence, token: int) -> End | None:
+        if token in sequence.stops:
+            return "stop"
+        return "length" if len(sequence.ids) >= sequence.limit else None
+
+    def _rows(self) -> list[tuple[Sequence, int]]:
+        """Oldest first, so that pages run out for the youngest."""
+        for sequence in list(self.running):
+            if sequence.seat >= 0 and sequence.may_write:
+                self._make_room(sequence)
+        rows = [sequence for sequence in self.running if sequence.may_write]
+        for sequence in rows:
+            sequence.stored += 1
+            sequence.in_flight += 1
+        return [(sequence, sequence.stored - 1) for sequence in rows]
+
+    def _make_room(self, sequence: Sequence) -> None:
+        """One more token needs a page at times. Whoever is youngest pays, if need be the asking one."""
+        while sequence.seat >= 0 and len(sequence.pages) * PAGE <= sequence.stored:
+            try:
+                self._place(sequence, self.pages.take(1))
+            except OutOfPages:
+                self._preempt(self.running[-1])
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.preemptions += 1
+        self._unseat(sequence)
+        self.waiting.appendleft(sequence)
+
+    def _admit(self) -> list[Sequence]:
+        """Those in the queue's order who find a seat and room, with a page to spare for each who writes."""
+        seated = []
+        while self.waiting and self._seats and self._seat(self.waiting[0]):
+            seated.append(self.waiting.popleft())
+        return seated
+
+    def _seat(self, sequence: Sequence) -> bool:
+        if sequence.in_flight:
+            return False  # it was preempted, and a token of it is still on the way
+        extend_names(sequence.names, sequence.ids)
+        # At least one token is read: its outcome is the next token.
+        known = self.pages.known(sequence.names[: (len(sequence.ids) - 1) // PAGE])
+        missing = pages_for(len(sequence.ids)) - len(known)
+        spare = len(self.running)
+        if missing + spare + self.pages.idle_among(known) > self.pages.free:
+            return False
+        self.pages.hold(known)
+        sequence.seat = self._seats.pop()
+        self._place(sequence, known)
+        self._place(sequence, self.pages.take(missing))
+        sequence.goal = len(sequence.ids)
+        sequence.stored = sequence.reused = len(known) * PAGE
+        sequence.named = len(known)
+        self.running.append(sequence)
+        return True
+
+    def _place(self, sequence: Sequence, pages: list[int]) -> None:
+        first = len(sequence.pages)
+        sequence.pages += pages
+        self._placed += [(sequence.seat, first + at, page) for at, page in enumerate(pages)]
+
+    def _fills(self, writers: int) -> list[Fill]:
+        unread = sorted((s for s in self.running if not s.is_read), key=lambda s: s.goal - s.stored)
+        budget, ends = self._budget(len(unread), writers), self.limits.ends
+        fills = []
+        for at, sequence in enumerate(unread):
+            # The shortest come first, so what they leave of their parts goes to the longer ones.
+            part = self._rounded(budget // (len(unread) - at))
+            count = min(sequence.goal - sequence.stored, part, budget)
+            if count <= 0 or not ends:
+                break
+            fills.append(self._fill(sequence, count))
+            budget -= self._rounded_up(count)
+            ends -= fills[-1].is_last
+        return fills
+
+    def _budget(self, unread: int, writers: int) -> int:
+        """A few readers do not slow down many writers; many readers are not held up by a few writers."""
+        if not writers:
+            return self.limits.most
+        share = unread / (unread + writers)
+        return max(self.limits.budget, self._rounded(int(self.limits.most * share)))
+
+    def _rounded(self, tokens: int) -> int:
+        return max(tokens // self.limits.grain, 1) * self.limits.grain
+
+    def _rounded_up(self, tokens: int) -> int:
+        return -(-tokens // self.limits.grain) * self.limits.grain
+
+    def _fill(self, sequence: Sequence, count: int) -> Fill:
+        start = sequence.stored
+        sequence.stored += count
+        if sequence.is_read:
+            sequence.in_flight += 1
+        self._name_pages(sequence)
+        return Fill(sequence, start, count, sequence.is_read)
+
+    def _name_pages(self, sequence: Sequence) -> None:
+        """Pages are offered to others when the step that fills them is planned: steps keep their order."""
+        extend_names(sequence.names, sequence.ids)
+        full = min(sequence.stored, len(sequence.ids)) // PAGE
+        for at in range(sequence.named, full):
+            self.pages.name(sequence.pages[at], sequence.names[at])
+        sequence.named = max(sequence.named, full)
+
+    def _unseat(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._placed = [place for place in self._placed if place[0] != sequence.seat]
+        self._seats.append(sequence.seat)
+        self.pages.give_back(sequence.pages)
+        sequence.seat, sequence.stored, sequence.goal = -1, 0, 0
+        sequence.pages = []
+
+    def _forget(self, sequence: Sequence) -> None:
+        if sequence.seat >= 0:
+            self._unseat(sequence)
+        else:
+            self.waiting.remove(sequence)
