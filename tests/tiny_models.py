@@ -32,7 +32,12 @@ def write_checkpoint(folder: Path, architecture: str, seed: int = 1) -> None:
             else:
                 weight.uniform_(0.5, 1.5)
     model.generation_config = GenerationConfig(
-        do_sample=True, temperature=0.7, top_k=20, top_p=0.8, repetition_penalty=1.05, eos_token_id=[IM_END, END_OF_TEXT]
+        do_sample=True,
+        temperature=0.7,
+        top_k=20,
+        top_p=0.8,
+        repetition_penalty=1.05,
+        eos_token_id=[IM_END, END_OF_TEXT],
     )
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
@@ -54,7 +59,10 @@ def tokenizer() -> Any:
     )
     fast.normalizer = normalizers.NFC()
     fast.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(words, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     fast.decoder = decoders.ByteLevel()
     fast.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in CONTROL])

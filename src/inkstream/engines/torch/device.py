@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from inkstream.engines.torch.cache import PAGE, SCRATCH
 from inkstream.engines.torch.forward import Weights
+from inkstream.engines.torch.runner import PlainRunner, Runner
 from inkstream.errors import ModelError
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -37,6 +39,15 @@ def pages_that_fit(weights: Weights, wanted_tokens: int) -> int:
     free, share = _free_bytes(weights.device)
     room = int(free * share) // weights.shape.cache_bytes(weights.dtype)
     return max(min(wanted_tokens, room) // PAGE, 1) + SCRATCH + 1
+
+
+def create_runner(weights: Weights, stops: Sequence[int], seats: int, pages: int, context: int) -> Runner:
+    """The runner for the device on which the weights are."""
+    if weights.device.type != "cuda":
+        return PlainRunner(weights, stops, seats, pages)
+    from inkstream.engines.torch.graphs import GraphRunner  # noqa: PLC0415 - Triton is there with CUDA alone
+
+    return GraphRunner(weights, stops, seats, pages, context)
 
 
 def _free_bytes(device: torch.device) -> tuple[int, float]:

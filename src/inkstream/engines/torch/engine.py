@@ -31,10 +31,10 @@ from inkstream.engines import (
     Status,
 )
 from inkstream.engines.torch.cache import PAGE, SCRATCH, Pages
-from inkstream.engines.torch.device import choose_device, pages_that_fit
+from inkstream.engines.torch.device import choose_device, create_runner, pages_that_fit
 from inkstream.engines.torch.model import Model, load, preferred
 from inkstream.engines.torch.rules import Rules
-from inkstream.engines.torch.runner import Runner, create_runner
+from inkstream.engines.torch.runner import Runner
 from inkstream.engines.torch.scheduler import End, Scheduler, Sequence
 from inkstream.engines.torch.text import Answer
 from inkstream.engines.torch.worker import News, Worker
@@ -166,8 +166,10 @@ class _Loaded:
 def _load(launch: Launch) -> _Loaded:
     device = choose_device(launch.device)
     model = load(launch.path, device, checksum=launch.sha256)
-    pages = pages_that_fit(model.weights, launch.slots * min(launch.context, model.positions))
-    return _Loaded(model, create_runner(model.weights, sorted(model.stops), launch.slots, pages), pages)
+    context = min(launch.context, model.positions)
+    pages = pages_that_fit(model.weights, launch.slots * context)
+    runner = create_runner(model.weights, sorted(model.stops), launch.slots, pages, context)
+    return _Loaded(model, runner, pages)
 
 
 class _Core:
@@ -212,7 +214,9 @@ class _Core:
             )
 
     def _call(self, request: Request, emitted: Emitted, take: Take) -> _Call:
-        prompt = self._checked(request.prompt.payload, "bad_prompt", "The prompt was rendered by another engine.")
+        prompt = self._checked(
+            request.prompt.payload, "bad_prompt", "The prompt was rendered by another engine."
+        )
         self.require_room(len(prompt))
         if len(self.calls) >= self._places:
             raise EngineFailed(f"{len(self.calls)} answers wait already.", code="queue_full", retryable=True)

@@ -63,9 +63,7 @@ def load(path: Path, device: torch.device, dtype: torch.dtype | None = None, che
     config = _translated(path, lambda: AutoConfig.from_pretrained(folder, **source))
     require_supported(config)
     kept = dtype or native_dtype(device)
-    pretrained = _translated(
-        path, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=kept, **source)
-    )
+    pretrained = _translated(path, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=kept, **source))
     tokenizer = _translated(path, lambda: AutoTokenizer.from_pretrained(folder, **source))
     return Model(
         name=path.stem if source else path.name,

@@ -75,7 +75,9 @@ class PlainAttend:
     def __init__(self, weights: Weights, cache: KeyValues, stretches: Sequence[Stretch]) -> None:
         self._shape, self._cache, self._stretches = weights.shape, cache, stretches
         places = [
-            (s.pages[at // PAGE], at % PAGE, at) for s in stretches for at in range(s.start, s.start + s.count)
+            (s.pages[at // PAGE], at % PAGE, at)
+            for s in stretches
+            for at in range(s.start, s.start + s.count)
         ]
         self._pages, self._offsets, positions = torch.tensor(places, device=weights.device).unbind(1)
         self._cos = weights.cos[positions].unsqueeze(1).to(weights.dtype)

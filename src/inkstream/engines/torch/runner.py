@@ -67,11 +67,6 @@ class PlainRunner:
         return torch.tensor(values, dtype=torch.int64, device=self._weights.device)
 
 
-def create_runner(weights: Weights, stops: Sequence[int], seats: int, pages: int) -> Runner:
-    """The runner for the device on which the weights are."""
-    return PlainRunner(weights, stops, seats, pages)
-
-
 def _ends(step: Step) -> list[tuple[int, int]]:
     """Where in the batch, and at which position, the tokens are from which the writers go on."""
     ends, first = [], 0

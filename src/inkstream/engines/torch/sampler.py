@@ -123,7 +123,9 @@ def _adjusted(
         scores.view(-1)[forbidden.view(-1)] = -torch.inf
     counted = wholes[:, NEEDS_COUNTS] > 0
     if counted.any():
-        scores[counted] = _penalised(scores[counted], table.counts[index[counted]], table.reals[index[counted]])
+        scores[counted] = _penalised(
+            scores[counted], table.counts[index[counted]], table.reals[index[counted]]
+        )
     return scores
 
 

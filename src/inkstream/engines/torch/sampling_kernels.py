@@ -1,0 +1,222 @@
+"""The formula of ``sampler`` as two Triton kernels, for all rows but WIDE ones.
+
+The first looks at all logits once and keeps the best score of each group of tokens. The 64 best tokens lie in
+the 64 best groups: of any other group's tokens each of those has a better one. The second kernel takes these
+groups alone, ranks their tokens, draws, and moves the row on. The host is not asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from inkstream.engines.torch.rules import NARROW, Kind
+from inkstream.engines.torch.sampler import IN_PROMPT, RuleTable
+
+GROUP = 64
+"""Tokens in a group."""
+
+BLOCK = 4096
+"""Tokens that one program of the first kernel looks at."""
+
+OPEN, NARROW_KIND, WIDE = tl.constexpr(Kind.OPEN), tl.constexpr(Kind.NARROW), tl.constexpr(Kind.WIDE)
+WRITTEN = tl.constexpr(IN_PROMPT - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """For each seat its last token, and at which position the next one is computed."""
+
+    tokens: Tensor
+    positions: Tensor
+
+
+def draw_and_move(
+    logits: Tensor, table: RuleTable, seats: Tensor, positions: Tensor, places: Places, nobody: int
+) -> Tensor:
+    """A token for each row; its seat moves on, but ``nobody``'s and those of WIDE rows."""
+    rows, vocabulary = logits.shape
+    groups = triton.cdiv(vocabulary, GROUP)
+    best = torch.empty(rows, groups, dtype=torch.float32, device=logits.device)
+    tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
+    common = (logits, table.counts, table.reals, table.wholes, table.stops, seats, positions)
+    stops = table.stops.shape[0]
+    _score_groups[(rows, triton.cdiv(vocabulary, BLOCK))](
+        *common, best, vocabulary, groups, stops, GROUP, BLOCK
+    )
+    _choose[(rows,)](
+        *common,
+        best,
+        tokens,
+        places.tokens,
+        places.positions,
+        nobody,
+        vocabulary,
+        groups,
+        stops,
+        GROUP,
+        NARROW,
+        max(triton.next_power_of_2(groups), NARROW),
+        num_warps=8,
+    )
+    return tokens
+
+
+@triton.jit
+def _mixed(x):
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) * 0x846CA68B
+    return x ^ (x >> 16)
+
+
+@triton.jit
+def _noise(seed, position, ids):
+    at = (position + 1).to(tl.uint32)
+    low = _mixed((seed & 0xFFFFFFFF).to(tl.uint32) + at * 0x9E3779B9)
+    high = _mixed(((seed >> 32) & 0xFFFFFFFF).to(tl.uint32) ^ low ^ 0x85EBCA6B)
+    hashed = _mixed(_mixed(ids.to(tl.uint32) * 0x9E3779B1 + low) ^ high)
+    uniform = tl.minimum((hashed.to(tl.float32) + 0.5) * (1 / 4294967296), 1 - 1 / 16777216)
+    series = uniform * (1 + uniform * (1 / 2 + uniform * (1 / 3 + uniform / 4)))
+    return -tl.log(tl.where(uniform < 1 / 64, series, -tl.log(1 - uniform)))
+
+
+@triton.jit
+def _scores(
+    ids,
+    logits_at,
+    counts_at,
+    reals_at,
+    wholes_at,
+    stops_at,
+    row,
+    seat,
+    position,
+    vocabulary,
+    STOPS: tl.constexpr,
+):
+    """As the formula has them before any token is dropped; of an OPEN row with its noise."""
+    inside = ids < vocabulary
+    reals_at += seat * 6
+    wholes_at += seat * 5
+    scores = tl.load(logits_at + row * vocabulary + ids, mask=inside, other=float("-inf")).to(tl.float32)
+    if position + 1 < tl.load(wholes_at + 3):
+        for at in tl.static_range(STOPS):
+            scores = tl.where(ids == tl.load(stops_at + at), float("-inf"), scores)
+    if tl.load(wholes_at + 4) != 0:
+        repetition, presence, frequency = tl.load(reals_at + 3), tl.load(reals_at + 4), tl.load(reals_at + 5)
+        counts = tl.load(counts_at + seat * vocabulary + ids, mask=inside, other=0)
+        repeated = tl.where(scores > 0, scores / repetition, scores * repetition)
+        scores = tl.where(counts > 0, repeated, scores)
+        written = (counts & WRITTEN).to(tl.float32)
+        scores = scores - written * frequency - tl.where(written > 0, presence, 0.0)
+    temperature = tl.load(reals_at)
+    scores = scores / tl.where(temperature > 0, temperature, 1.0)
+    if tl.load(wholes_at) == OPEN:
+        scores += _noise(tl.load(wholes_at + 2), position + 1, ids)
+    return scores
+
+
+@triton.jit
+def _ranking(scores, ids):
+    """One number that sorts by score, equal scores by smaller id first."""
+    bits = scores.to(tl.int32, bitcast=True)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.to(tl.int64) << 32) | (0xFFFFFFFF - ids.to(tl.int64))
+
+
+@triton.jit
+def _id_of(ranking):
+    return 0xFFFFFFFF - (ranking & 0xFFFFFFFF)
+
+
+@triton.jit
+def _score_of(ranking):
+    ordered = (ranking >> 32).to(tl.int32)
+    return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _score_groups(
+    logits_at,
+    counts_at,
+    reals_at,
+    wholes_at,
+    stops_at,
+    seats_at,
+    positions_at,
+    best_at,
+    vocabulary,
+    groups,
+    STOPS: tl.constexpr,
+    GROUP: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    seat, position = tl.load(seats_at + row), tl.load(positions_at + row)
+    group = tl.program_id(1) * (BLOCK // GROUP) + tl.arange(0, BLOCK // GROUP)
+    ids = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    scores = _scores(
+        ids, logits_at, counts_at, reals_at, wholes_at, stops_at, row, seat, position, vocabulary, STOPS
+    )
+    tl.store(best_at + row * groups + group, tl.max(scores, axis=1), mask=group < groups)
+
+
+@triton.jit
+def _choose(
+    logits_at,
+    counts_at,
+    reals_at,
+    wholes_at,
+    stops_at,
+    seats_at,
+    positions_at,
+    best_at,
+    tokens_at,
+    seat_tokens_at,
+    seat_positions_at,
+    nobody,
+    vocabulary,
+    groups,
+    STOPS: tl.constexpr,
+    GROUP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    GROUPS_PADDED: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    seat, position = tl.load(seats_at + row), tl.load(positions_at + row)
+    group = tl.arange(0, GROUPS_PADDED)
+    best = tl.load(best_at + row * groups + group, mask=group < groups, other=float("-inf"))
+    chosen = _id_of(tl.topk(_ranking(best, group), WIDTH))
+    ids = chosen[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    scores = _scores(
+        ids, logits_at, counts_at, reals_at, wholes_at, stops_at, row, seat, position, vocabulary, STOPS
+    )
+    ranked = tl.topk(tl.reshape(_ranking(scores, ids), [WIDTH * GROUP]), WIDTH)
+    values, candidates = _score_of(ranked), _id_of(ranked)
+    kind = tl.load(wholes_at + seat * 5)
+    rank = tl.arange(0, WIDTH)
+    token = tl.sum(tl.where(rank == 0, candidates, 0), axis=0)
+    if kind == NARROW_KIND:
+        top_k = tl.load(wholes_at + seat * 5 + 1)
+        values = tl.where(rank < top_k, values, float("-inf"))
+        highest = tl.max(values, axis=0)
+        chances = tl.exp(values - highest)
+        chances = chances / tl.sum(chances, axis=0)
+        before = tl.cumsum(chances, axis=0) - chances
+        is_kept = (before < tl.load(reals_at + seat * 6 + 1)) | (rank == 0)
+        is_kept &= values >= highest + tl.load(reals_at + seat * 6 + 2)
+        noisy = values + _noise(tl.load(wholes_at + seat * 5 + 2), position + 1, candidates)
+        noisy = tl.where(is_kept, noisy, float("-inf"))
+        winner = tl.argmax(noisy, axis=0)
+        token = tl.sum(tl.where(rank == winner, candidates, 0), axis=0)
+    tl.store(tokens_at + row, token)
+    if (seat != nobody) & (kind != WIDE):
+        tl.store(seat_tokens_at + seat, token)
+        tl.store(seat_positions_at + seat, position + 1)
+        if tl.load(wholes_at + seat * 5 + 4) != 0:
+            count_at = counts_at + seat * vocabulary + token
+            tl.store(count_at, tl.load(count_at) + 1)
