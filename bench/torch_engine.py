@@ -33,7 +33,7 @@ from inkstream.engines.torch.kernels import FusedOperations
 from inkstream.engines.torch.model import take_weights
 from inkstream.engines.torch.plain import PlainOperations
 from inkstream.engines.torch.rules import Rules
-from inkstream.engines.torch.scheduler import Scheduler, Sequence
+from inkstream.engines.torch.scheduler import Fill, Scheduler, Sequence
 
 PROMPT, NEW = 58, 128
 SEATS, CONTEXT = 256, 4608
@@ -179,15 +179,14 @@ def compare_states(bench: Bench, model: Any) -> dict[str, float]:
     step = bench.scheduler.plan()
     assert step is not None
     outcome = bench.runner.launch(step)
-    batch = bench.runner._fills[256]
-    logits = torch.nn.functional.linear(
-        batch._replay().states[0], bench.runner._state.weights.head.weight
-    ).float()
+    batch = bench.runner._batch_of[256, 0]
+    with torch.inference_mode():
+        logits = torch.nn.functional.linear(batch._replay().states[0], bench.runner._state.weights.head.weight)
     bench.scheduler.receive(step, outcome())
     with torch.inference_mode():
         theirs = model(torch.tensor([ids], device=GPU)).logits[0, -1].float()
     assert len(sequence.ids) == 201
-    return {"max_difference": (logits - theirs).abs().max().item(), "largest": theirs.abs().max().item()}
+    return {"max_difference": (logits.float() - theirs).abs().max().item(), "largest": theirs.abs().max().item()}
 
 
 def long_prompt(bench: Bench, writers: int = 32) -> dict[str, float]:
@@ -289,26 +288,29 @@ def levers(weights: Weights) -> dict[str, Any]:
 
 
 def profile(bench: Bench, path: Path) -> None:
-    """Where the time of a step goes, by kernel."""
+    """Where the time of a step goes, by kernel. Rows have 150 tokens, fills are one prompt of 58 after another."""
     with path.open("w") as out:
-        for count in (1, 2, 4, 8, 32, 128, 256):
-            batch = bench.runner._rows[count]
-            batch.run(list(range(count)))
+        for (fills, rows), batch in sorted(bench.runner._batch_of.items()):
+            if rows not in (0, 1, 2, 8, 32, 128, 256):
+                continue
+            sequences = [Sequence(ids, PROMPT, PROMPT + 1, Rules()) for ids in prompts(fills // 64)]
+            for seat, sequence in enumerate(sequences):
+                sequence.seat = seat
             bench.runner._state.places.positions.fill_(150)
-            torch.cuda.synchronize()
+            batch.run([Fill(s, 0, PROMPT, True) for s in sequences], list(range(rows)))
             begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             begin.record()
             for _ in range(20):
                 batch._replay()
             end.record()
             torch.cuda.synchronize()
-            print(f"=== {count} rows: replay {begin.elapsed_time(end) / 20:.3f} ms", file=out)
+            print(f"=== {fills} tokens of fills, {rows} rows: {begin.elapsed_time(end) / 20:.3f} ms", file=out)
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
                 for _ in range(5):
                     batch._replay()
                 torch.cuda.synchronize()
             print(
-                seen.key_averages().table(sort_by="cuda_time_total", row_limit=14, max_name_column_width=60),
+                seen.key_averages().table(sort_by="cuda_time_total", row_limit=12, max_name_column_width=50),
                 file=out,
             )
         bench.runner._state.places.positions.zero_()

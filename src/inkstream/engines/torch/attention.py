@@ -27,6 +27,7 @@ TILE = 64
 LEAST_DOT = 16
 """Rows that a matrix product on tensor cores has at least."""
 
+MOST_SPLITS = 32
 PROGRAMS = 256
 """As many keep all multiprocessors of a large GPU busy."""
 
@@ -40,26 +41,37 @@ class Rows:
     tables: Tensor
 
 
+class _Splits:
+    """Into how many parts a text is cut that few programs look at, and what each part has seen."""
+
+    def __init__(self, weights: Weights, tokens: int, programs: int) -> None:
+        shape, device = weights.shape, weights.device
+        wanted = max(PROGRAMS // max(programs, 1), 1)
+        self.count = min(1 << (wanted.bit_length() - 1), MOST_SPLITS)
+        size = (tokens, shape.heads, self.count) if self.count > 1 else (0, 0, 0)
+        self.seen = torch.empty(*size, shape.head_width, dtype=torch.float32, device=device)
+        self.sums = torch.empty(*size, dtype=torch.float32, device=device)
+
+    def combine(self, out: Tensor) -> Tensor:
+        if self.count > 1:
+            tokens, heads, splits, width = self.seen.shape
+            _combine[(tokens, heads)](self.seen, self.sums, out, heads, width, splits, num_warps=2)
+        return out
+
+
 class RowAttend:
     """One token of each row; its key and value are stored by the program that looks at them."""
 
     def __init__(self, weights: Weights, cache: KeyValues, rows: Rows) -> None:
         self._weights, self._cache, self._rows = weights, cache, rows
-        shape, count = weights.shape, rows.seats.shape[0]
-        wanted = PROGRAMS // (count * shape.key_heads)
-        self._splits = min(max(1 << max(wanted.bit_length() - 1, 0), 1), 32)
-        wide = torch.float32
-        device = rows.seats.device
-        self._parts = torch.empty(
-            count, shape.heads, self._splits, shape.head_width, dtype=wide, device=device
-        )
-        self._sums = torch.empty(count, shape.heads, self._splits, dtype=wide, device=device)
+        count = rows.seats.shape[0]
+        self._splits = _Splits(weights, count, count * weights.shape.key_heads)
 
     def __call__(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
         shape, rows = self._weights.shape, self._rows
         count = rows.seats.shape[0]
         out = torch.empty(count, shape.heads * shape.head_width, dtype=qkv.dtype, device=qkv.device)
-        _look_rows[(count, shape.key_heads, self._splits)](
+        _look_rows[(count, shape.key_heads, self._splits.count)](
             qkv,
             self._cache.keys[layer],
             self._cache.values[layer],
@@ -71,8 +83,8 @@ class RowAttend:
             weights.query_norm,
             weights.key_norm,
             out,
-            self._parts,
-            self._sums,
+            self._splits.seen,
+            self._splits.sums,
             rows.tables.shape[1],
             shape.epsilon,
             shape.head_width**-0.5,
@@ -82,15 +94,11 @@ class RowAttend:
             max(LEAST_DOT, triton.next_power_of_2(shape.group)),
             PAGE,
             TILE,
-            self._splits,
+            self._splits.count,
             weights.query_norm is not None,
-            num_warps=4 if self._splits == 1 else 2,
+            num_warps=4 if self._splits.count == 1 else 2,
         )
-        if self._splits > 1:
-            _combine[(count, shape.heads)](
-                self._parts, self._sums, out, shape.heads, shape.head_width, self._splits, num_warps=2
-            )
-        return out
+        return self._splits.combine(out)
 
 
 class FillAttend:
@@ -98,6 +106,8 @@ class FillAttend:
 
     def __init__(self, weights: Weights, cache: KeyValues, rows: Rows) -> None:
         self._weights, self._cache, self._rows = weights, cache, rows
+        count = rows.seats.shape[0]
+        self._splits = _Splits(weights, count, count // GRAIN * weights.shape.key_heads)
 
     def __call__(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
         shape, rows, cache = self._weights.shape, self._rows, self._cache
@@ -125,7 +135,7 @@ class FillAttend:
             PAGE,
             weights.query_norm is not None,
         )
-        _look_fills[(count // GRAIN, shape.key_heads)](
+        _look_fills[(count // GRAIN, shape.key_heads, self._splits.count)](
             query,
             cache.keys[layer],
             cache.values[layer],
@@ -133,6 +143,8 @@ class FillAttend:
             rows.seats,
             rows.positions,
             out,
+            self._splits.seen,
+            self._splits.sums,
             rows.tables.shape[1],
             shape.head_width**-0.5,
             shape.heads,
@@ -142,9 +154,10 @@ class FillAttend:
             GRAIN,
             PAGE,
             TILE,
+            self._splits.count,
             num_warps=4 if shape.head_width <= 64 else 8,
         )
-        return out
+        return self._splits.combine(out)
 
 
 @triton.jit
@@ -240,13 +253,21 @@ def _look_rows(
         seen = seen * shrink[:, None] + tl.dot(weight.to(dtype), value, input_precision="ieee")
         best = new_best
 
+    _keep(out_at, parts_at, sums_at, row * HEADS + head, split, best, total, seen, is_query, D, SPLITS)
+
+
+@triton.jit
+def _keep(
+    out_at, parts_at, sums_at, slot, split, best, total, seen, is_query, D: tl.constexpr, SPLITS: tl.constexpr
+):
+    """The outcome for queries in ``slot``, or this part's and the logarithm of its sum."""
+    d = tl.arange(0, D)[None, :]
+    seen = seen / tl.where(total > 0, total, 1.0)[:, None]
     if SPLITS == 1:
-        place = (row * HEADS + head)[:, None] * D + d[None, :]
-        tl.store(out_at + place, (seen / total[:, None]).to(dtype), mask=is_query[:, None])
+        tl.store(out_at + slot[:, None] * D + d, seen.to(out_at.dtype.element_ty), mask=is_query[:, None])
     else:
-        slot = (row * HEADS + head) * SPLITS + split
-        seen = seen / tl.where(total > 0, total, 1.0)[:, None]
-        tl.store(parts_at + slot[:, None] * D + d[None, :], seen, mask=is_query[:, None])
+        slot = slot * SPLITS + split
+        tl.store(parts_at + slot[:, None] * D + d, seen, mask=is_query[:, None])
         summed = tl.where(total > 0, best + tl.log(tl.where(total > 0, total, 1.0)), float("-inf"))
         tl.store(sums_at + slot, summed, mask=is_query)
 
@@ -256,9 +277,11 @@ def _combine(parts_at, sums_at, out_at, HEADS: tl.constexpr, D: tl.constexpr, SP
     slot = tl.program_id(0) * HEADS + tl.program_id(1)
     split, d = tl.arange(0, SPLITS), tl.arange(0, D)
     summed = tl.load(sums_at + slot * SPLITS + split)
-    weight = tl.exp(summed - tl.max(summed, axis=0))
+    highest = tl.max(summed, axis=0)
+    weight = tl.exp(summed - tl.where(highest == float("-inf"), 0.0, highest))
     parts = tl.load(parts_at + (slot * SPLITS + split)[:, None] * D + d[None, :])
-    result = tl.sum(parts * weight[:, None], axis=0) / tl.sum(weight, axis=0)
+    total = tl.sum(weight, axis=0)
+    result = tl.sum(parts * weight[:, None], axis=0) / tl.where(total > 0, total, 1.0)
     tl.store(out_at + slot * D + d, result.to(out_at.dtype.element_ty))
 
 
@@ -315,6 +338,8 @@ def _look_fills(
     seats_at,
     positions_at,
     out_at,
+    parts_at,
+    sums_at,
     table_width,
     SCALE: tl.constexpr,
     HEADS: tl.constexpr,
@@ -324,8 +349,9 @@ def _look_fills(
     GRAIN: tl.constexpr,
     PAGE: tl.constexpr,
     TILE: tl.constexpr,
+    SPLITS: tl.constexpr,
 ):
-    block, key_head = tl.program_id(0), tl.program_id(1)
+    block, key_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     group: tl.constexpr = HEADS // KEY_HEADS
     dtype = keys_at.dtype.element_ty
     m = tl.arange(0, GRAIN * GROUP_PADDED)
@@ -343,22 +369,24 @@ def _look_fills(
     best = tl.full([GRAIN * GROUP_PADDED], float("-inf"), tl.float32)
     total = tl.zeros([GRAIN * GROUP_PADDED], tl.float32)
     seen = tl.zeros([GRAIN * GROUP_PADDED, D], tl.float32)
-    for start in range(0, end, TILE):
-        at = start + tl.arange(0, TILE)
+    tiles = tl.cdiv(end, TILE)
+    part = tl.cdiv(tiles, SPLITS)
+    for tile in range(split * part, tl.minimum((split + 1) * part, tiles)):
+        at = tile * TILE + tl.arange(0, TILE)
         page = tl.load(table_at + at // PAGE, mask=at < end, other=0).to(tl.int64)
         key_place = ((page * KEY_HEADS + key_head) * PAGE + at % PAGE)[:, None] * D + d[None, :]
         key = tl.load(keys_at + key_place)
         score = tl.dot(query, tl.trans(key), input_precision="ieee") * SCALE
-        # A row of padding sees the first key, so that no row is without one.
-        limit = tl.maximum(position, 0)
-        score = tl.where(at[None, :] <= limit[:, None], score, float("-inf"))
+        score = tl.where(at[None, :] <= position[:, None], score, float("-inf"))
         new_best = tl.maximum(best, tl.max(score, axis=1))
-        weight = tl.exp(score - new_best[:, None])
-        shrink = tl.exp(best - new_best)
+        # A query that has seen nothing yet, because its part lies behind it, has nothing to shrink.
+        base = tl.where(new_best == float("-inf"), 0.0, new_best)
+        weight = tl.exp(score - base[:, None])
+        shrink = tl.exp(best - base)
         total = total * shrink + tl.sum(weight, axis=1)
         value = tl.load(values_at + key_place)
         seen = seen * shrink[:, None] + tl.dot(weight.to(dtype), value, input_precision="ieee")
         best = new_best
-    result = seen / tl.where(total > 0, total, 1.0)[:, None]
+    # Padding has seen nothing and leaves zeros, not what was there: its rows are computed with, too.
     is_head = m % GROUP_PADDED < group
-    tl.store(out_at + place, result.to(dtype), mask=is_head[:, None])
+    _keep(out_at, parts_at, sums_at, token * HEADS + head, split, best, total, seen, is_head, D, SPLITS)

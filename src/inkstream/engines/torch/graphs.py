@@ -21,7 +21,7 @@ from torch import Tensor
 from inkstream.engines.torch import scheduler
 from inkstream.engines.torch.attention import GRAIN, FillAttend, RowAttend, Rows
 from inkstream.engines.torch.cache import pages_for
-from inkstream.engines.torch.forward import Operations, Weights, hidden_states
+from inkstream.engines.torch.forward import Layer, Operations, Weights, hidden_states
 from inkstream.engines.torch.kernels import FusedOperations
 from inkstream.engines.torch.plain import KeyValues
 from inkstream.engines.torch.rules import Kind
@@ -31,8 +31,8 @@ from inkstream.engines.torch.sampling_kernels import Places, draw_and_move
 from inkstream.engines.torch.scheduler import Limits, Step
 
 FILL_SIZES = (64, 128, 256, 512, 1024, 2048)
-BUDGET_BESIDE_ROWS = 256
-"""Tokens that are read in about the time of one step of a full batch."""
+MIXED_FILL = 256
+"""Tokens that are read together with rows: the weights are read once for both."""
 
 ENDS = 32
 """Prompts that can end in one step."""
@@ -99,10 +99,10 @@ class GraphRunner:
                 torch.zeros(seats + 1, pages_for(context), dtype=torch.int32, device=device),
                 nobody=seats,
             )
-            self._fills, self._rows = self._batches(seats, options)
+            self._batch_of = self._batches(seats, options)
 
     def limits(self, seats: int) -> Limits:
-        return Limits(seats, BUDGET_BESIDE_ROWS, FILL_SIZES[-1], GRAIN, ENDS)
+        return Limits(seats, MIXED_FILL, FILL_SIZES[-1], GRAIN, ENDS)
 
     def launch(self, step: Step) -> Outcome:
         with torch.inference_mode():
@@ -110,141 +110,148 @@ class GraphRunner:
             seated = ((s.seat, s.rules, s.ids[: s.prompt], s.ids[s.prompt :]) for s in step.seated)
             state.table.set(list(seated))
             self._place(step.placed)
-            drawn: list[Tensor] = []
-            if step.fills:
-                drawn.append(self._read(step.fills))
-            if step.rows:
-                drawn.append(self._write([sequence for sequence, _ in step.rows]))
-            return _fetched(drawn)
+            rows = [sequence for sequence, _ in step.rows]
+            fills = sum(-(-fill.count // GRAIN) * GRAIN for fill in step.fills)
+            if rows and fills > MIXED_FILL:
+                return _fetched([self._run(step.fills, [], fills), self._run([], rows, 0)])
+            return _fetched([self._run(step.fills, rows, fills)])
 
-    def _batches(self, seats: int, options: Options) -> tuple[dict[int, _FillBatch], dict[int, _RowBatch]]:
+    def _batches(self, seats: int, options: Options) -> dict[tuple[int, int], _Batch]:
         """Largest first, so that smaller graphs fit into the memory of larger ones."""
         pool = torch.cuda.graph_pool_handle() if options.captures else None
-        fills: dict[int, _FillBatch] = {}
-        rows: dict[int, _RowBatch] = {}
-        sizes = row_sizes(seats)
-        for size in reversed(FILL_SIZES):
-            fills[size] = _FillBatch(self._state, size, pool)
-            options.share(len(fills) / (len(FILL_SIZES) + len(sizes)))
-        for size in reversed(sizes):
-            rows[size] = _RowBatch(self._state, size, pool)
-            options.share((len(fills) + len(rows)) / (len(FILL_SIZES) + len(sizes)))
-        return fills, rows
+        sizes = sorted(batch_sizes(seats), key=sum, reverse=True)
+        batches = {}
+        for fills, rows in sizes:
+            batches[fills, rows] = _Batch(self._state, fills, rows, pool)
+            options.share(len(batches) / len(sizes))
+        return batches
 
     def _place(self, placed: Sequence[tuple[int, int, int]]) -> None:
         if placed:
             seats, at, pages = self._state.tensor(placed).unbind(1)
             self._state.pages.index_put_((seats, at), pages.to(torch.int32))
 
-    def _read(self, fills: Sequence[scheduler.Fill]) -> Tensor:
-        padded = sum(-(-fill.count // GRAIN) * GRAIN for fill in fills)
-        batch = self._fills[min(size for size in FILL_SIZES if size >= padded)]
-        drawn = batch.run(fills)
+    def _run(
+        self, fills: Sequence[scheduler.Fill], rows: Sequence[scheduler.Sequence], fill_tokens: int
+    ) -> tuple[Tensor, Sequence[int]]:
+        """The batch's tokens, and which of them the writers' are."""
+        fitting = [
+            (room, places)
+            for room, places in self._batch_of
+            if room >= fill_tokens and places >= len(rows) and bool(room) == bool(fill_tokens)
+        ]
+        batch = self._batch_of[min(fitting, key=sum)]
+        drawn = batch.run(fills, [sequence.seat for sequence in rows])
         ended = [fill.sequence for fill in fills if fill.is_last]
-        return self._with_wide(drawn, ended)
+        at = [*range(len(ended)), *range(batch.ends, batch.ends + len(rows))]
+        self._draw_wide(drawn, at, [*ended, *rows])
+        return drawn.tokens, at
 
-    def _write(self, sequences: Sequence[scheduler.Sequence]) -> Tensor:
-        batch = self._rows[min(size for size in self._rows if size >= len(sequences))]
-        return self._with_wide(batch.run([sequence.seat for sequence in sequences]), sequences)
-
-    def _with_wide(self, drawn: _Drawn, sequences: Sequence[scheduler.Sequence]) -> Tensor:
+    def _draw_wide(self, drawn: _Drawn, at: Sequence[int], sequences: Sequence[scheduler.Sequence]) -> None:
         """Rows whose rules need all logits sorted are drawn here, one kernel after the other."""
-        tokens = drawn.tokens[: len(sequences)]
-        wide = [at for at, sequence in enumerate(sequences) if sequence.rules.kind is Kind.WIDE]
+        wide = [
+            (place, s.seat) for place, s in zip(at, sequences, strict=True) if s.rules.kind is Kind.WIDE
+        ]
         if not wide:
-            return tokens
-        state, rows = self._state, self._state.tensor(wide)
-        seats = [sequences[at].seat for at in wide]
+            return
+        state = self._state
+        rows, seats = state.tensor(wide).unbind(1)
         logits = state.operations.linear(drawn.states[rows], state.weights.head)
         positions = drawn.positions[rows]
-        chosen = draw(logits, state.table, seats, positions)
-        tokens[rows] = chosen
-        state.places.tokens[state.tensor(seats)] = chosen
-        state.places.positions[state.tensor(seats)] = positions + 1
-        return tokens
+        tokens = draw(logits, state.table, [seat for _, seat in wide], positions)
+        drawn.tokens[rows] = tokens
+        state.places.tokens[seats] = tokens
+        state.places.positions[seats] = positions + 1
 
 
-class _FillBatch:
-    """Up to ``size`` tokens of prompts, each fill padded to whole grains."""
+class _Batch:
+    """Up to ``fills`` tokens of prompts, each fill padded to whole grains, and up to ``rows`` rows.
 
-    def __init__(self, state: _State, size: int, pool: Any) -> None:
-        self._state, self._size = state, size
+    What it computes is drawn for: the ends of fills first, then the rows.
+    """
+
+    def __init__(self, state: _State, fills: int, rows: int, pool: Any) -> None:
+        self._state, self._fills, self._rows = state, fills, rows
+        self.ends = min(ENDS, fills // GRAIN)
         device = state.weights.device
-        self._tokens = torch.zeros(3, size, dtype=torch.int64, device=device)
-        self._ends = torch.zeros(2, ENDS, dtype=torch.int64, device=device)
-        ids, positions, seats = self._tokens
-        positions.fill_(-1)
-        seats.fill_(state.nobody)
-        self._ends[1].fill_(state.nobody)
-        self._attend = FillAttend(state.weights, state.cache, Rows(seats, positions, state.pages))
+
+        def numbers(*size: int, value: int = 0) -> Tensor:
+            return torch.full(size, value, dtype=torch.int64, device=device)
+
+        self._members: list[int] = []
+        self._ids, self._at = numbers(fills), numbers(self.ends)
+        self._fill_seats, self._fill_positions = numbers(fills, value=state.nobody), numbers(fills, value=-1)
+        self._end_seats = numbers(self.ends, value=state.nobody)
+        self._row_seats, self._row_positions = numbers(rows, value=state.nobody), numbers(rows)
+        weights, cache, pages = state.weights, state.cache, state.pages
+        self._fill_attend = FillAttend(weights, cache, Rows(self._fill_seats, self._fill_positions, pages))
+        self._row_attend = RowAttend(weights, cache, Rows(self._row_seats, self._row_positions, pages))
         self._replay = _captured(self._compute, pool)
 
-    def run(self, fills: Sequence[scheduler.Fill]) -> _Drawn:
+    def run(self, fills: Sequence[scheduler.Fill], rows: list[int]) -> _Drawn:
+        if self._fills:
+            self._set_fills(fills)
+        if rows != self._members:
+            self._members = rows
+            self._upload([self._row_seats], [rows + [self._state.nobody] * (self._rows - len(rows))])
+        return self._replay()
+
+    def _set_fills(self, fills: Sequence[scheduler.Fill]) -> None:
         ids: list[int] = []
         positions: list[int] = []
         seats: list[int] = []
-        ends: list[tuple[int, int]] = []
+        at: list[int] = []
+        end_seats: list[int] = []
         for fill in fills:
             padding = -fill.count % GRAIN
             end = fill.start + fill.count
             if fill.is_last:
-                ends.append((len(ids) + fill.count - 1, fill.sequence.seat))
+                at.append(len(ids) + fill.count - 1)
+                end_seats.append(fill.sequence.seat)
             ids += fill.sequence.ids[fill.start : end] + [0] * padding
             positions += chain(range(fill.start, end), [-1] * padding)
             seats += [fill.sequence.seat] * (fill.count + padding)
-        missing = self._size - len(ids)
-        nobody = self._state.nobody
-        tokens = [ids + [0] * missing, positions + [-1] * missing, seats + [nobody] * missing]
-        self._tokens.copy_(self._state.tensor(tokens))
-        ends += [(0, nobody)] * (ENDS - len(ends))
-        self._ends.copy_(self._state.tensor(ends).T)
-        return self._replay()
+        missing, absent, nobody = self._fills - len(ids), self.ends - len(at), self._state.nobody
+        self._upload(
+            [self._ids, self._fill_positions, self._fill_seats],
+            [ids + [0] * missing, positions + [-1] * missing, seats + [nobody] * missing],
+        )
+        self._upload([self._at, self._end_seats], [at + [0] * absent, end_seats + [nobody] * absent])
+
+    def _upload(self, targets: Sequence[Tensor], values: Sequence[list[int]]) -> None:
+        for target, source in zip(targets, self._state.tensor(values), strict=True):
+            target.copy_(source)
 
     def _compute(self) -> _Drawn:
         state = self._state
-        ids, positions, _ = self._tokens
-        at, seats = self._ends
-        states = hidden_states(state.weights, state.operations, ids, self._attend)[at]
-        return _drawn(state, states, seats, positions[at])
-
-
-class _RowBatch:
-    """The next token of up to ``size`` rows. Which rows these are is uploaded only where it has changed."""
-
-    def __init__(self, state: _State, size: int, pool: Any) -> None:
-        self._state, self._size = state, size
-        device = state.weights.device
-        self._members: list[int] = []
-        self._seats = torch.full((size,), state.nobody, dtype=torch.int64, device=device)
-        self._positions = torch.zeros(size, dtype=torch.int64, device=device)
-        self._attend = RowAttend(state.weights, state.cache, Rows(self._seats, self._positions, state.pages))
-        self._replay = _captured(self._compute, pool)
-
-    def run(self, seats: list[int]) -> _Drawn:
-        if seats != self._members:
-            self._members = seats
-            padding = [self._state.nobody] * (self._size - len(seats))
-            self._seats.copy_(self._state.tensor(seats + padding))
-        return self._replay()
-
-    def _compute(self) -> _Drawn:
-        state = self._state
-        torch.index_select(state.places.positions, 0, self._seats, out=self._positions)
-        ids = state.places.tokens[self._seats]
+        torch.index_select(state.places.positions, 0, self._row_seats, out=self._row_positions)
+        ids = torch.cat([self._ids, state.places.tokens[self._row_seats]])
         states = hidden_states(state.weights, state.operations, ids, self._attend)
-        return _drawn(state, states, self._seats, self._positions)
+        states = torch.cat([states[self._at], states[self._fills :]])
+        seats = torch.cat([self._end_seats, self._row_seats])
+        positions = torch.cat([self._fill_positions[self._at], self._row_positions])
+        logits = state.operations.linear(states, state.weights.head)
+        tokens = draw_and_move(logits, state.table, seats, positions, state.places, state.nobody)
+        return _Drawn(tokens, states, positions)
+
+    def _attend(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
+        if not self._rows:
+            return self._fill_attend(layer, weights, qkv)
+        if not self._fills:
+            return self._row_attend(layer, weights, qkv)
+        fills = self._fill_attend(layer, weights, qkv[: self._fills])
+        return torch.cat([fills, self._row_attend(layer, weights, qkv[self._fills :])])
 
 
-def _drawn(state: _State, states: Tensor, seats: Tensor, positions: Tensor) -> _Drawn:
-    logits = state.operations.linear(states, state.weights.head)
-    tokens = draw_and_move(logits, state.table, seats, positions, state.places, state.nobody)
-    return _Drawn(tokens, states, positions)
-
-
-def row_sizes(seats: int) -> list[int]:
-    """Sizes of batches: a step takes the next larger one, which costs little where they lie close."""
-    sizes = [1, 2, 4, 8, *range(16, 64, 8), *range(64, 257, 16), *range(288, 4097, 32)]
-    return [size for size in sizes if size < seats] + [seats]
+def batch_sizes(seats: int) -> list[tuple[int, int]]:
+    """(tokens of fills, rows). A step takes the next larger size, which costs little where they lie close."""
+    rows = [1, 2, 4, 8, *range(16, 64, 8), *range(64, 257, 16), *range(288, 4097, 32)]
+    beside_fills = [8, 32, 64, 128, 192, *range(256, 4097, 128)]
+    return [
+        *((fills, 0) for fills in FILL_SIZES),
+        *((0, size) for size in (*(size for size in rows if size < seats), seats)),
+        *((MIXED_FILL, size) for size in (*(size for size in beside_fills if size < seats), seats)),
+    ]
 
 
 def _captured(compute: Callable[[], _Drawn], pool: Any) -> Callable[[], _Drawn]:
@@ -264,17 +271,21 @@ def _captured(compute: Callable[[], _Drawn], pool: Any) -> Callable[[], _Drawn]:
     return replay
 
 
-def _fetched(drawn: Sequence[Tensor]) -> Outcome:
+def _fetched(batches: Sequence[tuple[Tensor, Sequence[int]]]) -> Outcome:
     """Bring the tokens to the host without waiting for them."""
     hosts = []
-    for tokens in drawn:
+    for tokens, at in batches:
         host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-        hosts.append(host.copy_(tokens, non_blocking=True))
+        hosts.append((host.copy_(tokens, non_blocking=True), at))
     done = torch.cuda.Event()
     done.record()
 
     def outcome() -> list[int]:
         done.synchronize()
-        return [token for host in hosts for token in host.tolist()]
+        return [token for host, at in hosts for token in _picked(host.tolist(), at)]
 
     return outcome
+
+
+def _picked(tokens: list[int], at: Sequence[int]) -> list[int]:
+    return [tokens[place] for place in at]

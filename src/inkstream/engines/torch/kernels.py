@@ -143,6 +143,8 @@ def _matvec_kernel(
     row = tl.program_id(1).to(tl.int64)
     n = tl.program_id(0).to(tl.int64) * BLOCK_OUTER + tl.arange(0, BLOCK_OUTER)
     dtype = out_at.dtype.element_ty
+    first = tl.zeros([BLOCK_OUTER], tl.float32)
+    second = tl.zeros([BLOCK_OUTER], tl.float32)
     scale = 1.0
     if HAS_NORM:
         k = tl.arange(0, INNER_PADDED)
@@ -153,12 +155,13 @@ def _matvec_kernel(
             if tl.program_id(0) == 0:
                 tl.store(total_at + row * INNER + k, x.to(dtype), mask=k < INNER)
         scale = tl.rsqrt(tl.sum(x * x) / INNER + EPSILON)
-    first = tl.zeros([BLOCK_OUTER], tl.float32)
-    second = tl.zeros([BLOCK_OUTER], tl.float32)
     for start in tl.static_range(0, INNER, BLOCK):
         k = start + tl.arange(0, BLOCK)
+        weight_place = n[:, None] * INNER + k[None, :]
         inside = (n[:, None] < outer) & (k[None, :] < INNER)
-        weight = tl.load(weight_at + n[:, None] * INNER + k[None, :], mask=inside, other=0.0).to(tl.float32)
+        weight = tl.load(weight_at + weight_place, mask=inside, other=0.0)
+        if IS_GATED:
+            up_weight = tl.load(weight_at + outer * INNER + weight_place, mask=inside, other=0.0)
         x = tl.load(x_at + row * INNER + k, mask=k < INNER, other=0.0).to(tl.float32)
         if HAS_NORM:
             if HAS_UPDATE:
@@ -166,10 +169,9 @@ def _matvec_kernel(
                 x = x.to(dtype).to(tl.float32)
             norm = tl.load(norm_at + k, mask=k < INNER, other=0.0)
             x = ((x * scale).to(dtype) * norm).to(dtype).to(tl.float32)
-        first += tl.sum(weight * x[None, :], axis=1)
+        first += tl.sum(weight.to(tl.float32) * x[None, :], axis=1)
         if IS_GATED:
-            up_at = weight_at + (n[:, None] + outer) * INNER + k[None, :]
-            second += tl.sum(tl.load(up_at, mask=inside, other=0.0).to(tl.float32) * x[None, :], axis=1)
+            second += tl.sum(up_weight.to(tl.float32) * x[None, :], axis=1)
     if HAS_BIAS:
         first += tl.load(bias_at + n, mask=n < outer, other=0.0).to(tl.float32)
         if IS_GATED:

@@ -140,6 +140,22 @@ def _score_of(ranking):
 
 
 @triton.jit
+def _draw_narrow(ranked, reals_at, wholes_at, position, WIDTH: tl.constexpr):
+    """One of the candidates, best first, that the rules keep."""
+    values, candidates, rank = _score_of(ranked), _id_of(ranked), tl.arange(0, WIDTH)
+    values = tl.where(rank < tl.load(wholes_at + 1), values, float("-inf"))
+    highest = tl.max(values, axis=0)
+    chances = tl.exp(values - highest)
+    chances = chances / tl.sum(chances, axis=0)
+    before = tl.cumsum(chances, axis=0) - chances
+    is_kept = (before < tl.load(reals_at + 1)) | (rank == 0)
+    is_kept &= values >= highest + tl.load(reals_at + 2)
+    noisy = values + _noise(tl.load(wholes_at + 2), position, candidates)
+    winner = tl.argmax(tl.where(is_kept, noisy, float("-inf")), axis=0)
+    return tl.sum(tl.where(rank == winner, candidates, 0), axis=0)
+
+
+@triton.jit
 def _score_groups(
     logits_at,
     counts_at,
@@ -188,31 +204,24 @@ def _choose(
 ):
     row = tl.program_id(0).to(tl.int64)
     seat, position = tl.load(seats_at + row), tl.load(positions_at + row)
+    kind = tl.load(wholes_at + seat * 5)
     group = tl.arange(0, GROUPS_PADDED)
     best = tl.load(best_at + row * groups + group, mask=group < groups, other=float("-inf"))
-    chosen = _id_of(tl.topk(_ranking(best, group), WIDTH))
-    ids = chosen[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
-    scores = _scores(
-        ids, logits_at, counts_at, reals_at, wholes_at, stops_at, row, seat, position, vocabulary, STOPS
-    )
-    ranked = tl.topk(tl.reshape(_ranking(scores, ids), [WIDTH * GROUP]), WIDTH)
-    values, candidates = _score_of(ranked), _id_of(ranked)
-    kind = tl.load(wholes_at + seat * 5)
-    rank = tl.arange(0, WIDTH)
-    token = tl.sum(tl.where(rank == 0, candidates, 0), axis=0)
     if kind == NARROW_KIND:
-        top_k = tl.load(wholes_at + seat * 5 + 1)
-        values = tl.where(rank < top_k, values, float("-inf"))
-        highest = tl.max(values, axis=0)
-        chances = tl.exp(values - highest)
-        chances = chances / tl.sum(chances, axis=0)
-        before = tl.cumsum(chances, axis=0) - chances
-        is_kept = (before < tl.load(reals_at + seat * 6 + 1)) | (rank == 0)
-        is_kept &= values >= highest + tl.load(reals_at + seat * 6 + 2)
-        noisy = values + _noise(tl.load(wholes_at + seat * 5 + 2), position + 1, candidates)
-        noisy = tl.where(is_kept, noisy, float("-inf"))
-        winner = tl.argmax(noisy, axis=0)
-        token = tl.sum(tl.where(rank == winner, candidates, 0), axis=0)
+        chosen = _id_of(tl.topk(_ranking(best, group), WIDTH))
+        ids = tl.reshape(chosen[:, None] * GROUP + tl.arange(0, GROUP)[None, :], [WIDTH * GROUP])
+        scores = _scores(
+            ids, logits_at, counts_at, reals_at, wholes_at, stops_at, row, seat, position, vocabulary, STOPS
+        )
+        ranked = tl.topk(_ranking(scores, ids), WIDTH)
+        token = _draw_narrow(ranked, reals_at + seat * 6, wholes_at + seat * 5, position + 1, WIDTH)
+    else:
+        token = tl.argmax(best, axis=0).to(tl.int64) * GROUP
+        only = token + tl.arange(0, GROUP)
+        scores_of_group = _scores(
+            only, logits_at, counts_at, reals_at, wholes_at, stops_at, row, seat, position, vocabulary, STOPS
+        )
+        token += tl.argmax(scores_of_group, axis=0)
     tl.store(tokens_at + row, token)
     if (seat != nobody) & (kind != WIDE):
         tl.store(seat_tokens_at + seat, token)

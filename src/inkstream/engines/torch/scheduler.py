@@ -5,7 +5,7 @@ Steps are planned ahead: a token may be computed before the one before it is kno
 feeds itself. So a sequence may be stored on the device further than its ids are known here.
 
 - Who came first is admitted first, as soon as a seat and the pages of its prompt are there.
-- Rows write in every step. Fills share a budget of tokens in equal parts: a long prompt holds up nobody.
+- Rows write in every step. Fills share a budget of tokens: half for who came first, the rest for the shortest.
 - When pages run out, the youngest gives its own up and waits at the front of the queue. It is read again
   later, with what it has written, and goes on where it was.
 """
@@ -152,22 +152,22 @@ class Scheduler:
 
     def _rows(self) -> list[tuple[Sequence, int]]:
         """Oldest first, so that pages run out for the youngest."""
-        for sequence in list(self.running):
-            if sequence.seat >= 0 and sequence.may_write:
-                self._make_room(sequence)
-        rows = [sequence for sequence in self.running if sequence.may_write]
-        for sequence in rows:
+        for sequence in [s for s in self.running if s.may_write and len(s.pages) * PAGE <= s.stored]:
+            self._make_room(sequence)
+        rows = [(sequence, sequence.stored) for sequence in self.running if sequence.may_write]
+        for sequence, _ in rows:
             sequence.stored += 1
             sequence.in_flight += 1
-        return [(sequence, sequence.stored - 1) for sequence in rows]
+        return rows
 
     def _make_room(self, sequence: Sequence) -> None:
-        """One more token needs a page at times. Whoever is youngest pays, if need be the asking one."""
-        while sequence.seat >= 0 and len(sequence.pages) * PAGE <= sequence.stored:
+        """A page for the next token. Whoever is youngest pays, if need be the asking one."""
+        while sequence.seat >= 0:
             try:
-                self._place(sequence, self.pages.take(1))
+                return self._place(sequence, self.pages.take(1))
             except OutOfPages:
                 self._preempt(self.running[-1])
+        return None
 
     def _preempt(self, sequence: Sequence) -> None:
         self.preemptions += 1
@@ -207,12 +207,12 @@ class Scheduler:
         self._placed += [(sequence.seat, first + at, page) for at, page in enumerate(pages)]
 
     def _fills(self, writers: int) -> list[Fill]:
-        unread = sorted((s for s in self.running if not s.is_read), key=lambda s: s.goal - s.stored)
+        unread = [sequence for sequence in self.running if not sequence.is_read]
+        if not unread:
+            return []
         budget, ends = self._budget(len(unread), writers), self.limits.ends
         fills = []
-        for at, sequence in enumerate(unread):
-            # The shortest come first, so what they leave of their parts goes to the longer ones.
-            part = self._rounded(budget // (len(unread) - at))
+        for sequence, part in self._parts(unread, budget):
             count = min(sequence.goal - sequence.stored, part, budget)
             if count <= 0 or not ends:
                 break
@@ -220,6 +220,15 @@ class Scheduler:
             budget -= self._rounded_up(count)
             ends -= fills[-1].is_last
         return fills
+
+    def _parts(self, unread: list[Sequence], budget: int) -> list[tuple[Sequence, int]]:
+        """Whom to read up to how far. Half is the oldest's, so that it gets there whoever else comes; the rest
+        goes to those who need least, so that a long prompt holds up no short one."""
+        oldest, *others = unread
+        others.sort(key=lambda sequence: sequence.goal - sequence.stored)
+        wanted = sum(self._rounded_up(sequence.goal - sequence.stored) for sequence in others)
+        half = self._rounded(budget // 2)
+        return [(oldest, max(half, budget - wanted)), *((sequence, budget) for sequence in others)]
 
     def _budget(self, unread: int, writers: int) -> int:
         """A few readers do not slow down many writers; many readers are not held up by a few writers."""
@@ -244,11 +253,13 @@ class Scheduler:
 
     def _name_pages(self, sequence: Sequence) -> None:
         """Pages are offered to others when the step that fills them is planned: steps keep their order."""
-        extend_names(sequence.names, sequence.ids)
         full = min(sequence.stored, len(sequence.ids)) // PAGE
+        if full <= sequence.named:
+            return
+        extend_names(sequence.names, sequence.ids)
         for at in range(sequence.named, full):
             self.pages.name(sequence.pages[at], sequence.names[at])
-        sequence.named = max(sequence.named, full)
+        sequence.named = full
 
     def _unseat(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
