@@ -181,12 +181,17 @@ def compare_states(bench: Bench, model: Any) -> dict[str, float]:
     outcome = bench.runner.launch(step)
     batch = bench.runner._batch_of[256, 0]
     with torch.inference_mode():
-        logits = torch.nn.functional.linear(batch._replay().states[0], bench.runner._state.weights.head.weight)
+        logits = torch.nn.functional.linear(
+            batch._replay().states[0], bench.runner._state.weights.head.weight
+        )
     bench.scheduler.receive(step, outcome())
     with torch.inference_mode():
         theirs = model(torch.tensor([ids], device=GPU)).logits[0, -1].float()
     assert len(sequence.ids) == 201
-    return {"max_difference": (logits.float() - theirs).abs().max().item(), "largest": theirs.abs().max().item()}
+    return {
+        "max_difference": (logits.float() - theirs).abs().max().item(),
+        "largest": theirs.abs().max().item(),
+    }
 
 
 def long_prompt(bench: Bench, writers: int = 32) -> dict[str, float]:
@@ -304,7 +309,9 @@ def profile(bench: Bench, path: Path) -> None:
                 batch._replay()
             end.record()
             torch.cuda.synchronize()
-            print(f"=== {fills} tokens of fills, {rows} rows: {begin.elapsed_time(end) / 20:.3f} ms", file=out)
+            print(
+                f"=== {fills} tokens of fills, {rows} rows: {begin.elapsed_time(end) / 20:.3f} ms", file=out
+            )
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
                 for _ in range(5):
                     batch._replay()

@@ -5,8 +5,22 @@ Their weights are drawn wide enough that greedy answers wander over many tokens 
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from tests.qwen2_gguf import CHAT_TEMPLATE, CONTROL, END_OF_TEXT, IM_END, VOCABULARY, _byte_characters
 from tests.qwen2_gguf import _merges as merges_of
@@ -18,9 +32,6 @@ POSITIONS = 1024
 
 def write_checkpoint(folder: Path, architecture: str, seed: int = 1) -> None:
     """As transformers saves it: safetensors, configuration, tokenizer, generation defaults."""
-    import torch
-    from transformers import GenerationConfig
-
     torch.manual_seed(seed)
     model = _model_class(architecture)(_config(architecture))
     with torch.no_grad():
@@ -31,6 +42,9 @@ def write_checkpoint(folder: Path, architecture: str, seed: int = 1) -> None:
                 weight.normal_(std=0.5)
             else:
                 weight.uniform_(0.5, 1.5)
+        # Control tokens, and ids that are none, are never likely: answers are as long as asked for.
+        model.get_input_embeddings().weight[END_OF_TEXT:] = 0
+        model.get_output_embeddings().weight[END_OF_TEXT:] = 0
     model.generation_config = GenerationConfig(
         do_sample=True,
         temperature=0.7,
@@ -43,10 +57,8 @@ def write_checkpoint(folder: Path, architecture: str, seed: int = 1) -> None:
     tokenizer().save_pretrained(folder)
 
 
+@cache
 def tokenizer() -> Any:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     ranks, unicode = load_ranks(), _byte_characters()
 
     def spelled(piece: bytes) -> str:
@@ -55,7 +67,8 @@ def tokenizer() -> Any:
     merges = [(spelled(a), spelled(b)) for a, b in merges_of(ranks)]
     fast = Tokenizer(models.BPE({spelled(piece): id for piece, id in ranks.items()}, merges))
     words = Regex(
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
     fast.normalizer = normalizers.NFC()
     fast.pre_tokenizer = pre_tokenizers.Sequence(
@@ -76,8 +89,6 @@ def tokenizer() -> Any:
 
 
 def _config(architecture: str) -> Any:
-    from transformers import LlamaConfig, Qwen2Config, Qwen3Config
-
     common: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": 64,
@@ -107,10 +118,8 @@ def _config(architecture: str) -> Any:
 
 
 def _model_class(architecture: str) -> Any:
-    import transformers
-
     return {
-        "qwen2": transformers.Qwen2ForCausalLM,
-        "qwen3": transformers.Qwen3ForCausalLM,
-        "llama": transformers.LlamaForCausalLM,
+        "qwen2": Qwen2ForCausalLM,
+        "qwen3": Qwen3ForCausalLM,
+        "llama": LlamaForCausalLM,
     }[architecture]

@@ -47,12 +47,17 @@ Take = Callable[[Chunk | Progress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What to load, and for how many at a time. ``queue`` is how many more may wait."""
+    """What to load, and for how many at a time. ``queue`` is how many more may wait.
+
+    ``cache_tokens`` bounds what all answers together have in the cache; 0 is room for all of them, as far as
+    there is memory.
+    """
 
     path: Path
     context: int = 8192
     slots: int = 64
     queue: int = 64
+    cache_tokens: int = 0
     device: str = "auto"
     name: str = ""
     sha256: str = ""
@@ -138,6 +143,11 @@ class TorchEngine:
         """How many requests have not ended."""
         return len(self._core.calls) if self._core else 0
 
+    @property
+    def preemptions(self) -> int:
+        """How often somebody had to give up its place in the cache."""
+        return self._core.batcher.preemptions if self._core else 0
+
     def _ready(self) -> _Core:
         if self._core is None or self._status.phase is not Phase.READY:
             raise EngineLost(self._status.message or f"The torch engine is {self._status.phase.value}.")
@@ -167,7 +177,7 @@ def _load(launch: Launch) -> _Loaded:
     device = choose_device(launch.device)
     model = load(launch.path, device, checksum=launch.sha256)
     context = min(launch.context, model.positions)
-    pages = pages_that_fit(model.weights, launch.slots * context)
+    pages = pages_that_fit(model.weights, launch.cache_tokens or launch.slots * context)
     runner = create_runner(model.weights, sorted(model.stops), launch.slots, pages, context)
     return _Loaded(model, runner, pages)
 
@@ -181,8 +191,8 @@ class _Core:
         self._places = launch.slots + launch.queue
         self.capabilities = _capabilities(launch, loaded)
         self._loop = asyncio.get_running_loop()
-        batcher = Scheduler(Pages(loaded.pages), loaded.runner.limits(launch.slots))
-        self._worker = Worker(batcher, loaded.runner, self._tell)
+        self.batcher = Scheduler(Pages(loaded.pages), loaded.runner.limits(launch.slots))
+        self._worker = Worker(self.batcher, loaded.runner, self._tell)
         self._worker.start()
 
     async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:

@@ -31,8 +31,9 @@ from inkstream.engines.torch.sampling_kernels import Places, draw_and_move
 from inkstream.engines.torch.scheduler import Limits, Step
 
 FILL_SIZES = (64, 128, 256, 512, 1024, 2048)
-MIXED_FILL = 256
-"""Tokens that are read together with rows: the weights are read once for both."""
+MIXED_FILL = 160
+"""Tokens that are read together with rows, so that the weights are read once for both. With a few thousand
+tokens before them they double the time of a step of 32 rows (bench/torch.md)."""
 
 ENDS = 32
 """Prompts that can end in one step."""
@@ -149,9 +150,7 @@ class GraphRunner:
 
     def _draw_wide(self, drawn: _Drawn, at: Sequence[int], sequences: Sequence[scheduler.Sequence]) -> None:
         """Rows whose rules need all logits sorted are drawn here, one kernel after the other."""
-        wide = [
-            (place, s.seat) for place, s in zip(at, sequences, strict=True) if s.rules.kind is Kind.WIDE
-        ]
+        wide = [(place, s.seat) for place, s in zip(at, sequences, strict=True) if s.rules.kind is Kind.WIDE]
         if not wide:
             return
         state = self._state

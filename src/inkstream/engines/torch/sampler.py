@@ -158,12 +158,13 @@ def _draw_best(scores: Tensor, reals: Tensor, wholes: Tensor, positions: Tensor,
 
 
 def _ranked(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    if width == scores.shape[1]:
-        values, ids = scores.sort(dim=-1, descending=True, stable=True)
-        return values, ids
-    ids = scores.topk(width, dim=-1, sorted=False).indices.sort(dim=-1).values
-    values, order = scores.gather(1, ids).sort(dim=-1, descending=True, stable=True)
-    return values, ids.gather(1, order)
+    """The best by score, equal scores by smaller id first: both are in one whole number, which is sorted."""
+    bits = scores.view(torch.int32).long()
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    ids = torch.arange(scores.shape[1], device=scores.device)
+    best = ((ordered << 32) | (WORD - ids)).topk(width, dim=-1).values
+    chosen = WORD - (best & WORD)
+    return scores.gather(1, chosen), chosen
 
 
 def _remember(table: RuleTable, index: Tensor, wholes: Tensor, tokens: Tensor) -> None:
