@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, Qw
 from inkstream.engines import Chunk, Emitted, Progress, Prompt, Request, Sampling
 from inkstream.engines.torch.cache import PAGE, Pages
 from inkstream.engines.torch.engine import Launch, TorchEngine
-from inkstream.engines.torch.forward import Operations, Weights
+from inkstream.engines.torch.forward import Weights
 from inkstream.engines.torch.graphs import GraphRunner, Options
 from inkstream.engines.torch.kernels import FusedOperations
 from inkstream.engines.torch.model import take_weights
@@ -118,7 +119,7 @@ class Bench:
         for step in self.steps():
             ends.append(time.perf_counter())
             written += len(step)
-        gaps = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)][len(ends) // 2 :]
+        gaps = [b - a for a, b in pairwise(ends)][len(ends) // 2 :]
         return {
             "tokens_per_second": written / (ends[-1] - started),
             "step_ms": 1e3 * statistics.median(gaps),
@@ -208,7 +209,7 @@ def long_prompt(bench: Bench, writers: int = 32) -> dict[str, float]:
             arrived = len(ends)
         if newcomer and not read and any(s is newcomer for s, _ in step):
             read = len(ends)
-    gaps = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    gaps = [b - a for a, b in pairwise(ends)]
     before, during = gaps[100:arrived], sorted(gaps[arrived:read])
     return {
         "median_before_ms": 1e3 * statistics.median(before),
@@ -230,10 +231,8 @@ async def through_engine(folder: Path) -> dict[str, Any]:
                 runs = [await _engine_run(engine, count, rules) for _ in range(3)]
                 best = sorted(runs, key=lambda run: run["tokens_per_second"])[1]
                 table[f"{count} {name}"] = best
-                print(
-                    f"{count:4} {name:8} {best['tokens_per_second']:10.0f} tok/s  first {best['first_ms']:.1f} ms",
-                    flush=True,
-                )
+                speed, first = best["tokens_per_second"], best["first_ms"]
+                print(f"{count:4} {name:8} {speed:10.0f} tok/s  first token {first:.1f} ms", flush=True)
     return table
 
 
@@ -293,7 +292,7 @@ def levers(weights: Weights) -> dict[str, Any]:
 
 
 def profile(bench: Bench, path: Path) -> None:
-    """Where the time of a step goes, by kernel. Rows have 150 tokens, fills are one prompt of 58 after another."""
+    """Where the time of a step goes, by kernel. Rows have 150 tokens, fills are prompts of 58."""
     with path.open("w") as out:
         for (fills, rows), batch in sorted(bench.runner._batch_of.items()):
             if rows not in (0, 1, 2, 8, 32, 128, 256):

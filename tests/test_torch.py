@@ -108,7 +108,7 @@ def ids_of(count: int, seed: int) -> list[int]:
 
 @asynccontextmanager
 async def opened(path: Path, **launch: Any) -> AsyncIterator[TorchEngine]:
-    settings = {"slots": 4, "context": POSITIONS, "device": "cpu"} | launch
+    settings: dict[str, Any] = {"slots": 4, "context": POSITIONS, "device": "cpu"} | launch
     async with TorchEngine(Launch(path=path, **settings)) as engine:
         yield engine
 
@@ -236,16 +236,14 @@ async def test_a_stop_string_ends_the_answer_and_is_never_shown(engine: TorchEng
 
 async def test_cancelling_frees_the_slot(engine: TorchEngine) -> None:
     long = replace(GREEDY, max_tokens=900)
-    waiting = [asyncio.Event() for _ in range(6)]
-    tasks = [
-        asyncio.create_task(
-            engine.generate(
-                request_of(ids_of(20, seed=at), long), Emitted(), lambda _, at=at: waiting[at].set()
-            )  # type: ignore[misc]  # a default in a lambda
-        )
-        for at in range(6)
-    ]
-    for event in waiting[:4]:
+    began = [asyncio.Event() for _ in range(6)]
+
+    async def answer(at: int) -> Finish:
+        request = request_of(ids_of(20, seed=at), long)
+        return await engine.generate(request, Emitted(), lambda _: began[at].set())
+
+    tasks = [asyncio.create_task(answer(at)) for at in range(6)]
+    for event in began[:4]:
         await event.wait()
     for task in tasks:
         task.cancel()

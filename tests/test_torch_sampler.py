@@ -1,9 +1,11 @@
-"""The draw follows the rules, and its noise is noise. What transformers also has is compared in test_torch."""
+"""The draw follows the rules, and its noise is noise. ``test_torch`` compares with transformers."""
 
 from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,13 @@ VOCABULARY = 500
 CPU = torch.device("cpu")
 
 
-def draw_one(logits: torch.Tensor, rules: Rules, position: int = 9) -> int:
+def draw_one(logits: Any, rules: Rules, position: int = 9) -> int:
     table = RuleTable(1, logits.shape[-1], [3], CPU)
     table.set([(0, rules, [], [])])
     return int(draw(logits.clone().view(1, -1), table, [0], torch.tensor([position])))
 
 
-def logits_of(seed: int = 0) -> torch.Tensor:
+def logits_of(seed: int = 0) -> Any:
     return torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 2
 
 
@@ -55,7 +57,7 @@ def test_noise_of_neighbours_is_unrelated(change: str) -> None:
 def test_tokens_come_as_often_as_the_softmax_says(rules: Rules) -> None:
     logits, draws = logits_of(), 4000
     table = RuleTable(draws, VOCABULARY, [3], CPU)
-    table.set([(seat, Rules(**rules_of(rules) | {"seed": seat}), [], []) for seat in range(draws)])
+    table.set([(seat, replace(rules, seed=seat), [], []) for seat in range(draws)])
     rows = logits.repeat(draws, 1)
     tokens = draw(rows, table, range(draws), torch.full((draws,), 40))
     chances = (logits / rules.temperature).softmax(0)
@@ -68,10 +70,6 @@ def test_tokens_come_as_often_as_the_softmax_says(rules: Rules) -> None:
     for token, chance in zip(kept[:5].tolist(), expected.tolist(), strict=True):
         seen = (tokens == token).double().mean().item()
         assert seen == pytest.approx(chance, abs=4 * math.sqrt(chance / draws))
-
-
-def rules_of(rules: Rules) -> dict[str, float]:
-    return {"temperature": rules.temperature, "top_k": rules.top_k, "top_p": rules.top_p}
 
 
 def test_a_row_draws_the_same_whoever_is_beside_it() -> None:

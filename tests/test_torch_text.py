@@ -10,13 +10,13 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tokenizers import Tokenizer  # noqa: E402 - without torch there is nothing to import
+from tokenizers import Tokenizer
 
-from inkstream.engines import Chunk, Emitted  # noqa: E402
-from inkstream.engines.torch.text import Answer, Pieces  # noqa: E402
-from inkstream.errors import EngineFailed  # noqa: E402
-from tests.qwen2_gguf import SAID, VOCABULARY, load_ranks  # noqa: E402
-from tests.tiny_models import tokenizer  # noqa: E402
+from inkstream.engines import Chunk, Emitted
+from inkstream.engines.torch.text import Answer, Pieces
+from inkstream.errors import EngineFailed
+from tests.qwen2_gguf import SAID, VOCABULARY, load_ranks
+from tests.tiny_models import tokenizer
 
 IM_END = 151_645
 
@@ -93,7 +93,7 @@ def test_bytes_that_are_no_character_do_not_wait_for_ever(
 
 
 def test_control_tokens_are_not_text(qwen2_tokens: Tokenizer) -> None:
-    ids = qwen2_tokens.encode("before").ids + [IM_END, 151_644] + qwen2_tokens.encode(" after").ids
+    ids = [*qwen2_tokens.encode("before").ids, IM_END, 151_644, *qwen2_tokens.encode(" after").ids]
     assert text_of(spoken(qwen2_tokens, ids)) == "before after"
 
 

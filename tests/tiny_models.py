@@ -22,9 +22,16 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tests.qwen2_gguf import CHAT_TEMPLATE, CONTROL, END_OF_TEXT, IM_END, VOCABULARY, _byte_characters
+from tests.qwen2_gguf import (
+    CHAT_TEMPLATE,
+    CONTROL,
+    END_OF_TEXT,
+    IM_END,
+    VOCABULARY,
+    _byte_characters,
+    load_ranks,
+)
 from tests.qwen2_gguf import _merges as merges_of
-from tests.qwen2_gguf import load_ranks
 
 ARCHITECTURES = ("qwen2", "qwen3", "llama")
 POSITIONS = 1024

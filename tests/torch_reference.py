@@ -85,4 +85,5 @@ def _mixed(x: Whole) -> Whole:
     x = x % np.uint64(WORD)
     x = (x ^ x >> np.uint64(16)) * np.uint64(0x7FEB352D) % np.uint64(WORD)
     x = (x ^ x >> np.uint64(15)) * np.uint64(0x846CA68B) % np.uint64(WORD)
-    return x ^ x >> np.uint64(16)
+    mixed: Whole = x ^ x >> np.uint64(16)
+    return mixed

@@ -1,8 +1,8 @@
 """Pages of the key-value cache: who holds which, and which can be read again by a prompt that begins alike.
 
-Knows nothing of tensors: a page is a number, and the device's memory is cut into as many. A full page is named
-by a digest of all tokens up to its end, so equal names mean equal contents. Pages that nobody holds keep
-their contents until somebody needs the room, the longest unused ones first.
+Knows nothing of tensors: a page is a number, and the device's memory is cut into as many. A full page is
+named by a digest of all tokens up to its end, so equal names mean equal contents. Pages that nobody holds
+keep their contents until somebody needs the room, the longest unused ones first.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import time
 from collections import abc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -61,7 +61,7 @@ class Launch:
     device: str = "auto"
     name: str = ""
     sha256: str = ""
-    defaults: Sampling = Sampling()
+    defaults: Sampling = field(default_factory=Sampling)
 
 
 class TorchEngine:

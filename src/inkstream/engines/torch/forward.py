@@ -34,7 +34,8 @@ class Shape:
 
     def cache_bytes(self, dtype: torch.dtype) -> int:
         """Bytes of keys and values of one token."""
-        return 2 * self.layers * self.key_heads * self.head_width * dtype.itemsize
+        each: int = dtype.itemsize
+        return 2 * self.layers * self.key_heads * self.head_width * each
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Weights:
 
 
 class Operations(Protocol):
-    """Each adds ``update`` to ``residual`` first, where there is one, and returns the sum beside its result."""
+    """Those with a norm add ``update`` to ``residual`` first and return the sum beside their result."""
 
     def norm(
         self, residual: Tensor, update: Tensor | None, weight: Tensor, epsilon: float

@@ -4,7 +4,7 @@ A step of a small model is many short kernels, and each costs a microsecond or t
 rows a product with a vector is limited by reading the matrix once: such kernels also add, normalise and gate.
 For more rows the products are cuBLAS's, and what lies between them is one kernel.
 
-Rounding follows transformers: the residual, the normalised input, gate and up are rounded to the weights' type.
+Rounding follows transformers: the residual, the normalised input, gate and up have the weights' type.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 from inkstream.engines.torch.forward import Linear
 
 FEW_ROWS = 2
-"""Up to here a product per row is faster than cuBLAS; the matrix is then read from the cache for the second."""
+"""Up to here a product per row is faster than cuBLAS. Further rows find the matrix in the GPU's cache."""
 
 GATE_BLOCK = 1024
 
@@ -170,6 +170,8 @@ def _matvec_kernel(
         weight_place = n[:, None] * INNER + k[None, :]
         inside = (n[:, None] < outer) & (k[None, :] < INNER)
         weight = tl.load(weight_at + weight_place, mask=inside, other=0.0)
+        # Asked for here, before anything waits: both matrices are on their way together.
+        up_weight = weight
         if IS_GATED:
             up_weight = tl.load(weight_at + outer * INNER + weight_place, mask=inside, other=0.0)
         x = tl.load(x_at + row * INNER + k, mask=k < INNER, other=0.0).to(tl.float32)

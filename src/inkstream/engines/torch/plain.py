@@ -1,4 +1,4 @@
-"""The operations of a forward pass in plain torch: what runs on a CPU, and what ``kernels`` is compared with."""
+"""The operations of a forward pass in plain torch: for a CPU, and to compare ``kernels`` with."""
 
 from __future__ import annotations
 

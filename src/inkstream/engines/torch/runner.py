@@ -1,4 +1,4 @@
-"""Has the device compute the steps that the scheduler plans. This one does it in plain torch, on any device."""
+"""Has the device compute the steps that the scheduler plans; here in plain torch, on any device."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ Steps are planned ahead: a token may be computed before the one before it is kno
 feeds itself. So a sequence may be stored on the device further than its ids are known here.
 
 - Who came first is admitted first, as soon as a seat and the pages of its prompt are there.
-- Rows write in every step. Fills share a budget of tokens: half for who came first, the rest for the shortest.
+- Rows write in every step. Fills share a budget of tokens: half for who came first, the rest for who needs
+  least.
 - When pages run out, the youngest gives its own up and waits at the front of the queue. It is read again
   later, with what it has written, and goes on where it was.
 """
@@ -222,8 +223,9 @@ class Scheduler:
         return fills
 
     def _parts(self, unread: list[Sequence], budget: int) -> list[tuple[Sequence, int]]:
-        """Whom to read up to how far. Half is the oldest's, so that it gets there whoever else comes; the rest
-        goes to those who need least, so that a long prompt holds up no short one."""
+        """Whom to read, and how much. Half is the oldest's, so that it gets there whoever else comes. The rest
+        is for those who need least, so that a long prompt holds up no short one.
+        """
         oldest, *others = unread
         others.sort(key=lambda sequence: sequence.goal - sequence.stored)
         wanted = sum(self._rounded_up(sequence.goal - sequence.stored) for sequence in others)
