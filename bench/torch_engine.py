@@ -213,6 +213,7 @@ def long_prompt(bench: Bench, writers: int = 32) -> dict[str, float]:
     before, during = gaps[100:arrived], sorted(gaps[arrived:read])
     return {
         "median_before_ms": 1e3 * statistics.median(before),
+        "median_during_ms": 1e3 * statistics.median(during),
         "p99_during_ms": 1e3 * during[int(0.99 * len(during))],
         "steps_during": len(during),
         "first_token_ms": 1e3 * (ends[read - 1] - ends[arrived - 1]),

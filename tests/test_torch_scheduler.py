@@ -199,7 +199,7 @@ def test_a_prompt_that_is_all_known_still_reads_its_last_token() -> None:
 def test_pages_go_to_whoever_used_them_longest_ago() -> None:
     pages = Pages(4)
     names: list[bytes] = []
-    extend_names(names, range(3 * PAGE))
+    extend_names(names, range(3 * PAGE), 3)
     held = pages.take(3)
     for page, name in zip(held, names, strict=True):
         pages.name(page, name)
@@ -215,8 +215,8 @@ def test_pages_go_to_whoever_used_them_longest_ago() -> None:
 def test_names_differ_with_anything_before_them() -> None:
     one: list[bytes] = []
     other: list[bytes] = []
-    extend_names(one, [0, *range(1, 2 * PAGE)])
-    extend_names(other, [9, *range(1, 2 * PAGE)])
+    extend_names(one, [0, *range(1, 2 * PAGE)], 2)
+    extend_names(other, [9, *range(1, 2 * PAGE)], 2)
     assert len(one) == len(other) == 2
     assert not set(one) & set(other)
     assert pages_for(0) == 0

@@ -44,10 +44,9 @@ class Rows:
 class _Splits:
     """Into how many parts a text is cut that few programs look at, and what each part has seen."""
 
-    def __init__(self, weights: Weights, tokens: int, programs: int) -> None:
+    def __init__(self, weights: Weights, tokens: int, parts: int) -> None:
         shape, device = weights.shape, weights.device
-        wanted = max(PROGRAMS // max(programs, 1), 1)
-        self.count = min(1 << (wanted.bit_length() - 1), MOST_SPLITS)
+        self.count = min(1 << (max(parts, 1).bit_length() - 1), MOST_SPLITS)
         size = (tokens, shape.heads, self.count) if self.count > 1 else (0, 0, 0)
         self.seen = torch.empty(*size, shape.head_width, dtype=torch.float32, device=device)
         self.sums = torch.empty(*size, dtype=torch.float32, device=device)
@@ -65,7 +64,7 @@ class RowAttend:
     def __init__(self, weights: Weights, cache: KeyValues, rows: Rows) -> None:
         self._weights, self._cache, self._rows = weights, cache, rows
         count = rows.seats.shape[0]
-        self._splits = _Splits(weights, count, count * weights.shape.key_heads)
+        self._splits = _Splits(weights, count, PROGRAMS // max(count * weights.shape.key_heads, 1))
 
     def __call__(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
         shape, rows = self._weights.shape, self._rows
@@ -107,7 +106,8 @@ class FillAttend:
     def __init__(self, weights: Weights, cache: KeyValues, rows: Rows) -> None:
         self._weights, self._cache, self._rows = weights, cache, rows
         count = rows.seats.shape[0]
-        self._splits = _Splits(weights, count, count // GRAIN * weights.shape.key_heads)
+        blocks = count // GRAIN * weights.shape.key_heads
+        self._splits = _Splits(weights, count, PROGRAMS // max(blocks, 1))
 
     def __call__(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
         shape, rows, cache = self._weights.shape, self._rows, self._cache
@@ -267,7 +267,8 @@ def _keep(
         tl.store(out_at + slot[:, None] * D + d, seen.to(out_at.dtype.element_ty), mask=is_query[:, None])
     else:
         slot = slot * SPLITS + split
-        tl.store(parts_at + slot[:, None] * D + d, seen, mask=is_query[:, None])
+        # A part behind the end of the text has seen nothing: its sum says so, and nobody reads the rest.
+        tl.store(parts_at + slot[:, None] * D + d, seen, mask=(is_query & (total > 0))[:, None])
         summed = tl.where(total > 0, best + tl.log(tl.where(total > 0, total, 1.0)), float("-inf"))
         tl.store(sums_at + slot, summed, mask=is_query)
 
@@ -279,7 +280,8 @@ def _combine(parts_at, sums_at, out_at, HEADS: tl.constexpr, D: tl.constexpr, SP
     summed = tl.load(sums_at + slot * SPLITS + split)
     highest = tl.max(summed, axis=0)
     weight = tl.exp(summed - tl.where(highest == float("-inf"), 0.0, highest))
-    parts = tl.load(parts_at + (slot * SPLITS + split)[:, None] * D + d[None, :])
+    place = (slot * SPLITS + split)[:, None] * D + d[None, :]
+    parts = tl.load(parts_at + place, mask=(weight > 0)[:, None], other=0.0)
     total = tl.sum(weight, axis=0)
     result = tl.sum(parts * weight[:, None], axis=0) / tl.where(total > 0, total, 1.0)
     tl.store(out_at + slot * D + d, result.to(out_at.dtype.element_ty))

@@ -94,9 +94,9 @@ def pages_for(tokens: int) -> int:
     return -(-tokens // PAGE)
 
 
-def extend_names(names: list[bytes], ids: Sequence[int]) -> None:
-    """Add the names of the pages that ``ids`` fill and that are not among ``names`` yet."""
-    for start in range(len(names) * PAGE, len(ids) - PAGE + 1, PAGE):
+def extend_names(names: list[bytes], ids: Sequence[int], pages: int) -> None:
+    """Add what is missing of the names of the first ``pages`` pages, which ``ids`` fill."""
+    for at in range(len(names), pages):
         before = names[-1] if names else b""
-        content = array("q", ids[start : start + PAGE]).tobytes()
+        content = array("q", ids[at * PAGE : (at + 1) * PAGE]).tobytes()
         names.append(hashlib.blake2b(before + content, digest_size=16).digest())

@@ -14,7 +14,7 @@ feeds itself. So a sequence may be stored on the device further than its ids are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -185,9 +185,7 @@ class Scheduler:
     def _seat(self, sequence: Sequence) -> bool:
         if sequence.in_flight:
             return False  # it was preempted, and a token of it is still on the way
-        extend_names(sequence.names, sequence.ids)
-        # At least one token is read: its outcome is the next token.
-        known = self.pages.known(sequence.names[: (len(sequence.ids) - 1) // PAGE])
+        known = self.pages.known(_names(sequence))
         missing = pages_for(len(sequence.ids)) - len(known)
         spare = len(self.running)
         if missing + spare + self.pages.idle_among(known) > self.pages.free:
@@ -223,8 +221,8 @@ class Scheduler:
         return fills
 
     def _parts(self, unread: list[Sequence], budget: int) -> list[tuple[Sequence, int]]:
-        """Whom to read, and how much. Half is the oldest's, so that it gets there whoever else comes. The rest
-        is for those who need least, so that a long prompt holds up no short one.
+        """Whom to read, and how much. Half is the oldest's, so that it gets there whoever else comes; the
+        rest is for those who need least, so that a long prompt holds up no short one.
         """
         oldest, *others = unread
         others.sort(key=lambda sequence: sequence.goal - sequence.stored)
@@ -258,7 +256,7 @@ class Scheduler:
         full = min(sequence.stored, len(sequence.ids)) // PAGE
         if full <= sequence.named:
             return
-        extend_names(sequence.names, sequence.ids)
+        extend_names(sequence.names, sequence.ids, full)
         for at in range(sequence.named, full):
             self.pages.name(sequence.pages[at], sequence.names[at])
         sequence.named = full
@@ -276,3 +274,13 @@ class Scheduler:
             self._unseat(sequence)
         else:
             self.waiting.remove(sequence)
+
+
+def _names(sequence: Sequence) -> Iterator[bytes]:
+    """Of the pages that may be known, each made when it is asked for: most prompts are new early on.
+
+    Not of the last token's page, even if that is full. At least one token is read: from it the next one comes.
+    """
+    for at in range((len(sequence.ids) - 1) // PAGE):
+        extend_names(sequence.names, sequence.ids, at + 1)
+        yield sequence.names[at]
