@@ -20,8 +20,8 @@ from inkstream.engines.torch.chat import Chat
 from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
 from inkstream.errors import ModelError
 
-ARCHITECTURES = ("Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM")
-"""Qwen2.5 calls itself Qwen2, SmolLM2 and many others Llama."""
+MODEL_TYPES = ("qwen2", "qwen3", "llama")
+"""Qwen2.5 calls itself qwen2, SmolLM2 and many others llama."""
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Those whose frequencies do not change with the length of the text."""
@@ -86,9 +86,11 @@ def native_dtype(device: torch.device) -> torch.dtype:
 
 def require_supported(config: Any) -> None:
     """Raises ModelError with the reason."""
-    (name, *_) = config.architectures or ["a model without an architecture"]
-    if name not in ARCHITECTURES:
-        raise _refused(f"The torch engine has no {name}; it has {', '.join(ARCHITECTURES)}.")
+    # A GGUF file names no class, only the type.
+    (name, *_) = config.architectures or [f"{config.model_type}ForCausalLM"]
+    if config.model_type not in MODEL_TYPES or not name.endswith("ForCausalLM"):
+        known = ", ".join(MODEL_TYPES)
+        raise _refused(f"The torch engine has no {name} of type '{config.model_type}'; it has {known}.")
     if config.hidden_act != "silu":
         raise _refused(f"The torch engine has no activation '{config.hidden_act}', only silu.")
     rope = config.rope_parameters["rope_type"]

@@ -279,7 +279,7 @@ class Scheduler:
 def _names(sequence: Sequence) -> Iterator[bytes]:
     """Of the pages that may be known, each made when it is asked for: most prompts are new early on.
 
-    Not of the last token's page, even if that is full. At least one token is read: from it the next one comes.
+    Not of the last token's page, even if that is full: at least that token is read, for the next one.
     """
     for at in range((len(sequence.ids) - 1) // PAGE):
         extend_names(sequence.names, sequence.ids, at + 1)
