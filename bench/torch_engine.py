@@ -199,21 +199,23 @@ def long_prompt(bench: Bench, writers: int = 32) -> dict[str, float]:
     """Gaps between the steps of ``writers`` rows while a prompt of 4,096 tokens arrives."""
     for ids in prompts(writers):
         bench.add(ids, 400, Rules())
+    (long,) = prompts(1, 4096)
     ends: list[float] = []
     newcomer: Sequence | None = None
     arrived = read = 0
     for step in bench.steps():
         ends.append(time.perf_counter())
         if len(ends) == 200:
-            newcomer = bench.add(prompts(1, 4096)[0], 8, Rules())
+            newcomer = bench.add(long, 8, Rules())
             arrived = len(ends)
         if newcomer and not read and any(s is newcomer for s, _ in step):
             read = len(ends)
     gaps = [b - a for a, b in pairwise(ends)]
-    before, during = gaps[100:arrived], sorted(gaps[arrived:read])
+    before, during = gaps[100 : arrived - 1], sorted(gaps[arrived - 1 : read])
     return {
         "median_before_ms": 1e3 * statistics.median(before),
         "median_during_ms": 1e3 * statistics.median(during),
+        "worst_during_ms": 1e3 * during[-1],
         "p99_during_ms": 1e3 * during[int(0.99 * len(during))],
         "steps_during": len(during),
         "first_token_ms": 1e3 * (ends[read - 1] - ends[arrived - 1]),

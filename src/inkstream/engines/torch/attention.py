@@ -18,7 +18,7 @@ from inkstream.engines.torch.cache import PAGE
 from inkstream.engines.torch.forward import Layer, Weights
 from inkstream.engines.torch.plain import KeyValues
 
-GRAIN = 16
+GRAIN = 8
 """Tokens of a fill that look back together. All of them are one row's, so fills are padded to it."""
 
 TILE = 64
@@ -28,8 +28,8 @@ LEAST_DOT = 16
 """Rows that a matrix product on tensor cores has at least."""
 
 MOST_SPLITS = 32
-PROGRAMS = 256
-"""As many keep all multiprocessors of a large GPU busy."""
+ROW_PROGRAMS, FILL_PROGRAMS = 1024, 512
+"""As many keep the multiprocessors of a large GPU busy (bench/torch.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class RowAttend:
     def __init__(self, weights: Weights, cache: KeyValues, rows: Rows) -> None:
         self._weights, self._cache, self._rows = weights, cache, rows
         count = rows.seats.shape[0]
-        self._splits = _Splits(weights, count, PROGRAMS // max(count * weights.shape.key_heads, 1))
+        self._splits = _Splits(weights, count, ROW_PROGRAMS // max(count * weights.shape.key_heads, 1))
 
     def __call__(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
         shape, rows = self._weights.shape, self._rows
@@ -107,7 +107,7 @@ class FillAttend:
         self._weights, self._cache, self._rows = weights, cache, rows
         count = rows.seats.shape[0]
         blocks = count // GRAIN * weights.shape.key_heads
-        self._splits = _Splits(weights, count, PROGRAMS // max(blocks, 1))
+        self._splits = _Splits(weights, count, FILL_PROGRAMS // max(blocks, 1))
 
     def __call__(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
         shape, rows, cache = self._weights.shape, self._rows, self._cache
@@ -150,7 +150,7 @@ class FillAttend:
             shape.heads,
             shape.key_heads,
             shape.head_width,
-            triton.next_power_of_2(shape.group),
+            max(triton.next_power_of_2(shape.group), LEAST_DOT // GRAIN),
             GRAIN,
             PAGE,
             TILE,

@@ -31,7 +31,7 @@ from inkstream.engines.torch.sampling_kernels import Places, draw_and_move
 from inkstream.engines.torch.scheduler import Limits, Step
 
 FILL_SIZES = (64, 128, 256, 512, 1024, 2048)
-MIXED_FILL = 160
+MIXED_FILL = 128
 """Tokens that are read together with rows, so that the weights are read once for both. With a few thousand
 tokens before them they double the time of a step of 32 rows (bench/torch.md)."""
 
