@@ -1,98 +1,114 @@
-"""What the link costs per chunk: ``python bench/link.py [RUNS] [STEPS] [STEPS_PER_SECOND]``.
+"""What the link costs per chunk: ``python bench/link.py [--runs 32 256] [--seconds 5] [--rounds 3]``.
 
-An engine in its own process yields one chunk per run and step, as a batching engine does. Printed is the
-processor time of each process per chunk, and of the same engine consumed without a link, in one process.
+The scripted engine runs in a process of its own, behind a Host; this process is the gateway. The answers are
+paced in step (as a batching engine's are: one frame for all of them), paced each by its own clock, or as fast
+as it goes. Printed are medians of the processor time per chunk: of this process, of the engine's process, and
+of the same engine in one process without a link, which is the engine's own share.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import gc
 import multiprocessing
-import sys
+import statistics
 import time
-from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 import uvloop
 
-from inkstream.engines import (
-    Capabilities,
-    Chunk,
-    Emitted,
-    Engine,
-    Finish,
-    Message,
-    Phase,
-    Progress,
-    Prompt,
-    Request,
-    Sampling,
-    Status,
-)
+from inkstream.engines import Chunk, Emitted, Engine, Message, Phase, Progress, Request, Sampling
 from inkstream.engines.link import Host, LinkEngine
+from inkstream.engines.scripted import Script, Scripted
 
 KEY = "bench"
-READY = Status(Phase.READY)
+FORMS = {
+    "chunks_per_second": ",.0f",
+    "tokens_per_second": ",.0f",
+    "tokens_per_chunk": ".2f",
+    "gateway": ".2f",
+    "host": ".2f",
+    "engine": ".2f",
+}
+spawn = multiprocessing.get_context("spawn")
 
 
-class Stepper:
-    """Yields a token for every run at every step."""
+@dataclass(frozen=True)
+class Case:
+    """``rate`` is tokens per second of each run; 0 stands for as fast as it goes."""
 
-    def __init__(self, runs: int, steps: int, steps_per_second: float) -> None:
-        self._runs, self._steps, self._pause = runs, steps, 1 / steps_per_second
-        self._waiting: list[asyncio.Future[None]] = []
+    name: str
+    runs: int
+    rate: float
+    seconds: float
+    in_step: bool = True
 
     @property
-    def status(self) -> Status:
-        return READY
-
-    async def status_after(self, seen: Status) -> Status:
-        never: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
-        return await never
-
-    def describe(self) -> Capabilities:
-        return Capabilities("stepper", "none", "none", 8192, self._runs, "no", False, Sampling())
-
-    async def render(self, messages: Sequence[Message]) -> Prompt:
-        return Prompt(1, None)
-
-    async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
-        for step in range(self._steps):
-            await self._next_step()
-            yield Chunk(" token", 1, (step,))
-        yield Finish("length", 1, self._steps)
-
-    async def _next_step(self) -> None:
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-        self._waiting.append(waiter)
-        if len(self._waiting) == self._runs:
-            waiting, self._waiting = self._waiting, []
-            loop.call_later(self._pause, _release, waiting)
-        await waiter
-
-    async def aclose(self) -> None: ...
+    def script(self) -> Script:
+        tokens = int(self.rate * self.seconds) if self.rate else 20_000_000 // self.runs
+        return Script(
+            answer_tokens=tokens,
+            tokens_per_second=self.rate,
+            in_step=self.in_step,
+            slots=self.runs,
+            context=1 << 30,
+        )
 
 
-def _release(waiting: list[asyncio.Future[None]]) -> None:
-    for waiter in waiting:
-        waiter.set_result(None)
+@dataclass
+class Count:
+    chunks: int = 0
+    tokens: int = 0
+
+    def take(self, item: Chunk | Progress) -> None:
+        self.chunks += 1
+        self.tokens += item.tokens if isinstance(item, Chunk) else 0
 
 
-async def consume(engine: Engine, runs: int) -> int:
-    async def one(number: int) -> int:
-        request = Request(str(number), Prompt(1, None), Sampling())
-        return len([item async for item in engine.generate(request, Emitted()) if isinstance(item, Chunk)])
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Microseconds of processor time per chunk."""
 
-    return sum(await asyncio.gather(*map(one, range(runs))))
+    chunks_per_second: float
+    tokens_per_second: float
+    tokens_per_chunk: float
+    gateway: float
+    host: float
+    engine: float
 
 
-def serve(pipe: Connection, runs: int, steps: int, steps_per_second: float) -> None:
+async def consume(engine: Engine, case: Case) -> tuple[Count, float, float]:
+    """All runs to their end, or for the time given: what came, wall and processor seconds."""
+    prompt = await engine.render([Message("user", "bench")])
+    count = Count()
+
+    async def one(number: int) -> None:
+        if case.rate:  # begun at different times of a step
+            await asyncio.sleep(number / case.runs / case.rate)
+        await engine.generate(
+            Request(str(number), prompt, Sampling(temperature=1, seed=number)), Emitted(), count.take
+        )
+
+    wall, busy = time.perf_counter(), time.process_time()
+    tasks = [asyncio.create_task(one(number)) for number in range(case.runs)]
+    done, pending = await asyncio.wait(tasks, timeout=None if case.rate else case.seconds)
+    spent = time.perf_counter() - wall, time.process_time() - busy
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*done, asyncio.gather(*pending, return_exceptions=True))
+    return count, *spent
+
+
+def serve(pipe: Connection, script: Script) -> None:
     async def main() -> None:
         host = Host(KEY)
-        host.attach(Stepper(runs, steps, steps_per_second))
+        host.attach(Scripted(script))
         pipe.send(await host.listen("127.0.0.1", 0))
+        await asyncio.to_thread(pipe.recv)
         started = time.process_time()
+        pipe.send(None)
         await asyncio.to_thread(pipe.recv)
         pipe.send(time.process_time() - started)
         await host.aclose()
@@ -100,38 +116,66 @@ def serve(pipe: Connection, runs: int, steps: int, steps_per_second: float) -> N
     uvloop.run(main())
 
 
-async def through_link(url: str, runs: int) -> tuple[int, float, float]:
-    async with LinkEngine(url, KEY) as engine:
-        while engine.status != READY:
+async def through_link(pipe: Connection, case: Case) -> tuple[Count, float, float, float]:
+    async with LinkEngine(pipe.recv(), KEY) as engine:
+        while engine.status.phase is not Phase.READY:
             await engine.status_after(engine.status)
-        wall, busy = time.perf_counter(), time.process_time()
-        chunks = await consume(engine, runs)
-        return chunks, time.perf_counter() - wall, time.process_time() - busy
+        pipe.send(None)
+        pipe.recv()
+        count, wall, gateway = await consume(engine, case)
+        pipe.send(None)
+        return count, wall, gateway, pipe.recv()
 
 
-async def without_link(runs: int, steps: int, steps_per_second: float) -> float:
-    started = time.process_time()
-    await consume(Stepper(runs, steps, steps_per_second), runs)
-    return time.process_time() - started
+async def without_link(case: Case) -> float:
+    """The engine's own share per chunk."""
+    count, _, busy = await consume(Scripted(case.script), case)
+    return busy / count.chunks
 
 
-def main(runs: int = 32, steps: int = 500, steps_per_second: float = 50) -> None:
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    child = multiprocessing.get_context("spawn").Process(
-        target=serve, args=(theirs, runs, steps, steps_per_second)
-    )
+def measure(case: Case) -> Cost:
+    ours, theirs = spawn.Pipe()
+    child = spawn.Process(target=serve, args=(theirs, case.script))
     child.start()
-    chunks, wall, gateway = uvloop.run(through_link(ours.recv(), runs))
-    ours.send(None)
-    host = ours.recv()
+    count, wall, gateway, host = uvloop.run(through_link(ours, case))
     child.join()
-    floor = uvloop.run(without_link(runs, steps, steps_per_second))
-    print(
-        f"{runs} runs, {chunks / wall:,.0f} chunks/s, {steps / wall:,.0f} steps/s; "
-        f"CPU per chunk: gateway {gateway / chunks * 1e6:.1f} µs, host {host / chunks * 1e6:.1f} µs, "
-        f"engine without link {floor / chunks * 1e6:.1f} µs"
+    gc.collect()
+    return Cost(
+        chunks_per_second=count.chunks / wall,
+        tokens_per_second=count.tokens / wall,
+        tokens_per_chunk=count.tokens / count.chunks,
+        gateway=gateway / count.chunks * 1e6,
+        host=host / count.chunks * 1e6,
+        engine=uvloop.run(without_link(case)) * 1e6,
     )
+
+
+def report(case: Case, costs: list[Cost]) -> str:
+    median = {name: statistics.median(getattr(cost, name) for cost in costs) for name in FORMS}
+    figures = " | ".join(f"{median[name]:{form}}" for name, form in FORMS.items())
+    return f"| {case.runs} {case.name} | {figures} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[32, 256])
+    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    print(
+        "| runs | chunks/s | tokens/s | tokens per chunk | gateway µs | engine process µs | engine alone µs |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for runs in given.runs:
+        in_step = Case("in step", runs, given.rate, given.seconds)
+        for case in (
+            in_step,
+            replace(in_step, name="spread", in_step=False),
+            replace(in_step, name="unpaced", rate=0),
+        ):
+            print(report(case, [measure(case) for _ in range(given.rounds)]), flush=True)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 COMMENTS_OF_THE_WEB = re.compile(r"/\*.*?\*/|<!--.*?-->|^\s*//[^\n]*", re.DOTALL | re.MULTILINE)
 MODULES_ON_THE_WAY = (
-    *("events", "errors", "config", "engines/__init__", "history", "ask", "conversation"),
+    *("events", "errors", "config", "engines/__init__", "ask", "conversation"),
     *("channels", "admission", "drafts", "drive", "runs", "gateway", "engine_process"),
 )
 
@@ -38,7 +38,7 @@ GROUPS = (
         "prompt → browser, Python",
         (
             *(f"src/inkstream/{name}.py" for name in MODULES_ON_THE_WAY),
-            *(f"src/inkstream/{name}/**/*.py" for name in ("api", "log", "engines/link")),
+            *(f"src/inkstream/{name}/**/*.py" for name in ("api", "history", "log", "engines/link")),
         ),
         about=3000,
     ),

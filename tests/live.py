@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import uvicorn
 from inkstream.api import Services, create_app, open_services
 from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
-from inkstream.engines import Chunk, Emitted, Finish, Progress, Request
+from inkstream.engines import Emitted, Finish, Request, Take
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.gateway import Protocol, Server, listen
 from inkstream.log import Run
@@ -27,9 +27,9 @@ class Asked(Scripted):
         super().__init__(script)
         self.requests: list[Request] = []
 
-    def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+    async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
         self.requests.append(request)
-        return super().generate(request, emitted)
+        return await super().generate(request, emitted, take)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Live:
 
 @asynccontextmanager
 async def serving(folder: Path, script: Script | None = None, **settings: Any) -> AsyncIterator[Live]:
-    streams, engine = OpenStreams(), Asked(script)
     chosen = Settings(data_dir=folder, port=0, **settings)
+    streams, engine = OpenStreams(chosen.heartbeat_seconds, chosen.patience_seconds), Asked(script)
     listening = asyncio.Event()
     with listen(chosen) as sock:
         async with open_services(chosen, engine, streams, lambda: None) as services:

@@ -179,7 +179,7 @@ async def test_a_quiet_stream_is_kept_open_by_comments(tmp_path: Path) -> None:
 
 @pytest.mark.real
 async def test_a_reader_that_takes_nothing_is_cut_off_and_slows_nobody(tmp_path: Path) -> None:
-    script = Script(answer_tokens=8_000)
+    script = Script(answer_tokens=400_000, context=2**20)
     async with serving(tmp_path, script, patience_seconds=0.3) as live, client(live) as http:
         run = (await ask(http))["run"]["id"]
 
@@ -365,7 +365,8 @@ async def test_deleting_a_conversation_stops_its_answers(tmp_path: Path) -> None
 
 
 async def test_branches_regenerate_and_continue(tmp_path: Path) -> None:
-    async with serving(tmp_path, SLOW) as live, client(live) as http:
+    script = Script(answer_tokens=16, tokens_per_second=20)  # slower than any machine asks again
+    async with serving(tmp_path, script) as live, client(live) as http:
         asked = await ask(http, sampling={"temperature": 1, "max_tokens": 10})
         chat, message = asked["message"]["chat"], asked["message"]["id"]
         path = f"/api/chats/{chat}/messages"

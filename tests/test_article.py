@@ -25,7 +25,8 @@ from inkstream.api.article import SYSTEM, Format, Position, _Writer
 from inkstream.api.chunker import Grain
 from inkstream.ask import Ask
 from inkstream.engines.scripted import Script
-from inkstream.events import Event, Kind, encode
+from inkstream.events import Kind, encode, framed, unframed
+from inkstream.pinning import events_of
 from tests.live import Live, Proxy, serving
 
 ANSWER = "你好，世界。Hello, e.g. 3.14!\n\n```python\nprint('\\n')\n```\n👩‍👩‍👧‍👦 a\u2028line \u0085 “完”。"
@@ -107,7 +108,7 @@ async def test_the_question_is_read_from_wherever_it_is(tmp_path: Path, sent: di
         async with http.stream("POST", "/stream", **sent) as response:
             received = await events(response)
         run = await live.services.runs.get("local", received[-1].id.partition(":")[0])
-        pinned = await live.services.runs._events(run.id)
+        pinned = await events_of(live.services.runs._log, run.id)
     ask = Ask.decode(run.record)
     assert [(m.role, m.content) for m in ask.messages] == [("system", SYSTEM), ("user", "水")]
     assert pinned[-1].payload["usage"]["completion_tokens"] == 3
@@ -288,7 +289,7 @@ async def test_who_comes_back_while_it_is_written_starts_no_second_run(tmp_path:
         run = rest[-1].id.partition(":")[0]
         parts = await live.services.runs.text("local", run)
         assert "".join(texts(received) + texts(rest)) == parts[0]["text"]
-        assert len(await live.services.runs._events(run)) > 20
+        assert len(await events_of(live.services.runs._log, run)) > 20
         await live.until_idle()
 
 
@@ -338,9 +339,9 @@ PIECES = st.lists(
 
 def written(pieces: list[str], format: Format, grain: Grain, position: Position) -> bytes:
     writer = _Writer(RUN, format, grain, position)
-    log = [Event(1, 2 + at, Kind.TEXT, encode({"text": piece})) for at, piece in enumerate(pieces)]
-    done = Event(1, 2 + len(log), Kind.DONE, encode({"finish": "stop"}))
-    return writer.cursor() + b"".join(map(writer.frames, [*log, done]))
+    said = [(Kind.TEXT, {"text": piece}) for piece in pieces] + [(Kind.DONE, {"finish": "stop"})]
+    frames = [framed(1, seq, kind, encode(payload)) for seq, (kind, payload) in enumerate(said, 2)]
+    return writer.cursor() + b"".join(writer.frames(unframed(frame)) for frame in frames)
 
 
 def parsed(body: bytes, cuts: random.Random) -> list[ServerSentEvent]:

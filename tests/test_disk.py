@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import resource
-import subprocess
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -14,10 +11,6 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent
 
-from inkstream.errors import LogUnwritable
-from inkstream.events import Draft, Kind, encode
-from inkstream.log import Appended, Claim, Entry, NewRun
-from inkstream.log.sqlite import SqliteLog
 from tests.test_api import ask, client_of, error_of, first_text, follow
 from tests.torture.server import Server
 
@@ -29,43 +22,6 @@ SCRIPT = {"tokens_per_second": 200, "answer_tokens": 100_000}
 def limit_file_size(pid: int, most_bytes: int) -> None:
     """From now on the process cannot make a file longer than that, as on a disk that is full."""
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path], check=False)
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a file system")
-    try:
-        yield tmp_path
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
-
-
-async def fill(log: SqliteLog, claim: Claim) -> int:
-    """Append to a run that has just started until nothing more fits; return its last number."""
-    text = Draft(Kind.TEXT, encode({"text": "x" * 2000}))
-    for seq in itertools.count(1):
-        try:
-            await log.append([Entry(claim, seq, [text])])
-        except LogUnwritable:
-            return seq
-    raise AssertionError("a disk ends")
-
-
-async def test_an_ending_finds_room_on_a_disk_that_is_full(small_disk: Path) -> None:
-    log = await SqliteLog.open(small_disk)
-    await log.create(NewRun("r1", "local", b"{}"))
-    claim = await log.claim("r1", 0)
-    await log.append([Entry(claim, 0, [Draft(Kind.STARTED, b"{}")])])
-    seq = await fill(log, claim)
-    ending = Draft(Kind.FAILED, encode({"code": "disk_full"}))
-    assert await log.append([Entry(claim, seq, [ending])]) == [Appended(seq + 1, False)]
-    events = await log.read("r1", 0, 10**6)
-    assert [e.seq for e in events] == list(range(1, seq + 2))
-    assert events[-1].kind is Kind.FAILED
-    await log.aclose()
 
 
 async def test_a_full_disk_ends_answers_keeps_their_text_and_heals(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,10 +24,12 @@ from inkstream.engines import (
     Prompt,
     Request,
     Sampling,
+    merged,
 )
 from inkstream.engines.llama import Launch, LlamaEngine
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.errors import EngineError, EngineFailed, EngineLost
+from tests.calls import Call, answered, emitted_by, text_of
 
 CONTEXT = 1024
 THREADS = 1
@@ -83,10 +85,17 @@ async def llama(
 async def subject(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Subject]:
     match request.param:
         case "scripted-ids":
-            opened = scripted(Script(context=CONTEXT, slots=3, answer_tokens=CONTEXT))
+            opened = scripted(Script(context=CONTEXT, slots=3, answer_tokens=CONTEXT, tokens_per_chunk=1))
         case "scripted-text":
             opened = scripted(
-                Script(context=CONTEXT, slots=3, continues="text", think=True, answer_tokens=CONTEXT)
+                Script(
+                    context=CONTEXT,
+                    slots=3,
+                    continues="text",
+                    think=True,
+                    answer_tokens=CONTEXT,
+                    tokens_per_chunk=1,
+                )
             )
         case "llama-smollm2":
             opened = llama(request.getfixturevalue("smollm2"), never_stops=False, stride=6, context=512)
@@ -106,31 +115,8 @@ class Answer:
         return text_of(self.chunks)
 
 
-def text_of(chunks: Sequence[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
-
-
-def emitted_by(chunks: Sequence[Chunk]) -> Emitted:
-    ids = [chunk.ids for chunk in chunks]
-    known = None if None in ids else tuple(id for part in ids for id in part or ())
-    return Emitted(text_of(chunks), known, sum(chunk.tokens for chunk in chunks))
-
-
 async def answer(engine: Engine, request: Request, emitted: Emitted | None = None) -> Answer:
-    chunks: list[Chunk] = []
-    ends: list[Finish] = []
-    async with aclosing(engine.generate(request, emitted or Emitted())) as items:
-        async for item in items:
-            assert not ends, "nothing comes after the Finish"
-            match item:
-                case Chunk():
-                    chunks.append(item)
-                case Finish():
-                    ends.append(item)
-                case Progress(share):
-                    assert 0 <= share <= 1
-    (finish,) = ends
-    return Answer(chunks, finish)
+    return Answer(*await answered(engine, request, emitted or Emitted()))
 
 
 async def busy_becomes(subject: Subject, wanted: int) -> None:
@@ -150,11 +136,16 @@ async def test_describes_itself_when_ready(subject: Subject) -> None:
     assert subject.engine.describe() == about
 
 
-async def test_chunks_then_one_finish(subject: Subject) -> None:
+async def test_chunks_then_the_finish(subject: Subject) -> None:
     request = await subject.request()
-    got = await answer(subject.engine, request)
+    call = Call(subject.engine, request)
+    finish = await call.finish()
+    got = Answer(call.chunks, finish)
     assert got.chunks
     assert all(chunk.text for chunk in got.chunks)
+    shares = [item.share for item in call.items if isinstance(item, Progress)]
+    assert all(0 <= share <= 1 for share in shares)
+    assert shares == sorted(shares)
     assert got.finish.prompt_tokens == request.prompt.tokens
     assert sum(chunk.tokens for chunk in got.chunks) <= got.finish.completion_tokens
     assert got.finish.timings["prefill_seconds"] >= 0
@@ -279,28 +270,50 @@ async def test_closing_frees_the_slot_within_100_ms_of_a_step(subject: Subject) 
 
 
 async def seconds_late_after_closing(subject: Subject, request: Request) -> float:
-    """From the end of a step that began when the generator was closed to the slot being free."""
-    items = subject.engine.generate(request, Emitted())
+    """From the end of a step that began when the call was cancelled to the slot being free."""
+    call = Call(subject.engine, request)
     slowest_step = 0.0
     for _ in range(8):
         started = time.monotonic()
-        await anext(items)
+        await call.more()
         slowest_step = max(slowest_step, time.monotonic() - started)
     assert await subject.busy() == 1
     started = time.monotonic()
-    await items.aclose()
+    await call.cancel()
     await busy_becomes(subject, 0)
     return time.monotonic() - started - slowest_step
 
 
-async def test_cancelling_the_consumer_frees_the_slot(subject: Subject) -> None:
+async def test_nothing_is_taken_once_the_call_is_cancelled(subject: Subject) -> None:
+    """Not even what the engine already had: between the cancelling and its delivery lies a step."""
     request = await subject.request()
     request = replace(request, sampling=replace(request.sampling, max_tokens=900))
-    task = asyncio.create_task(answer(subject.engine, request))
+    others = [Call(subject.engine, request), Call(subject.engine, request)]
+    for after in (1, 2, 5):
+        call = Call(subject.engine, request)
+        await call.until(after)
+        await call.cancel()
+        for other in others:
+            await other.more()
+        assert call.late == []
+    for other in others:
+        await other.cancel()
+    await busy_becomes(subject, 0)
+
+
+async def test_a_call_that_is_cancelled_before_it_begins_takes_no_slot(subject: Subject) -> None:
+    request = await subject.request()
+    call = Call(subject.engine, request)
+    await call.cancel()
+    assert call.items == []
+    await busy_becomes(subject, 0)
+
+
+async def test_cancelling_frees_the_slot(subject: Subject) -> None:
+    request = await subject.request()
+    call = Call(subject.engine, replace(request, sampling=replace(request.sampling, max_tokens=900)))
     await busy_becomes(subject, 1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await call.cancel()
     await busy_becomes(subject, 0)
 
 
@@ -319,17 +332,16 @@ async def test_more_answers_than_slots_all_end(subject: Subject) -> None:
 async def test_one_that_waits_for_a_slot_can_be_cancelled(subject: Subject) -> None:
     request = await subject.request()
     long = replace(request, sampling=replace(request.sampling, max_tokens=900))
-    holders = [subject.engine.generate(long, Emitted()) for _ in range(3)]
+    holders = [Call(subject.engine, long) for _ in range(3)]
     for holder in holders:
-        await anext(holder)
-    waiting = asyncio.create_task(answer(subject.engine, request))
+        await holder.until_chunk()
+    waiting = Call(subject.engine, request)
     for _ in range(8):
-        await anext(holders[0])
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
+        await holders[0].more()
+    assert waiting.items == []
+    await waiting.cancel()
     for holder in holders:
-        await holder.aclose()
+        await holder.cancel()
     await busy_becomes(subject, 0)
     assert (await answer(subject.engine, request)).chunks
 
@@ -385,33 +397,37 @@ async def test_half_a_surrogate_is_refused(subject: Subject) -> None:
     assert (await subject.engine.render(ASK)).tokens
 
 
-async def test_a_slow_consumer_loses_nothing(subject: Subject) -> None:
+async def test_an_event_loop_that_stands_still_loses_nothing(subject: Subject) -> None:
     request = await subject.request()
     whole = await answer(subject.engine, request)
-    items, chunks = subject.engine.generate(request, Emitted()), []
-    async for item in items:
-        if isinstance(item, Chunk):
-            chunks.append(item)
-        if len(chunks) == 1 and isinstance(subject.engine, LlamaEngine):
-            await busy_becomes(subject, 0)  # the server has finished, we have read one chunk
-    assert text_of(chunks) == whole.text
+    call = Call(subject.engine, request)
+    await call.until_chunk()
+    time.sleep(0.2)  # noqa: ASYNC251 - the event loop is what is slow here
+    await call.finish()
+    assert call.text == whole.text
     if isinstance(subject.engine, LlamaEngine):
-        assert len(chunks) < len(whole.chunks)
+        assert len(call.chunks) < len(whole.chunks)
+
+
+def test_merged_chunks_say_what_each_of_them_says() -> None:
+    one, two, blind = Chunk("a", 1, (1,), ["x"]), Chunk("字", 2, (2, 3), ["y"]), Chunk("c", 1)
+    assert merged([one]) is one
+    assert merged([one, two]) == Chunk("a字", 3, (1, 2, 3), ["x", "y"])
+    assert merged([one, two, blind]) == Chunk("a字c", 4)
 
 
 @pytest.mark.parametrize("kind", ["scripted", "llama"])
 async def test_a_closed_engine_is_lost(kind: str, qwen2: Path) -> None:
-    opened = scripted(Script()) if kind == "scripted" else llama(qwen2, never_stops=True)
+    opened = scripted(Script(tokens_per_second=50)) if kind == "scripted" else llama(qwen2, never_stops=True)
     async with opened as subject:
         request = await subject.request()
         request = replace(request, sampling=replace(request.sampling, max_tokens=900))
-        items = subject.engine.generate(request, Emitted())
-        while not isinstance(await anext(items), Chunk):
-            pass
+        call = Call(subject.engine, request)
+        await call.until_chunk()
         await subject.engine.aclose()
         with pytest.raises(EngineLost):
-            async for _ in items:
-                pass
+            await call.finish()
+        assert call.late == []
         assert subject.engine.status.phase is Phase.GIVEN_UP
         with pytest.raises(EngineLost):
             await answer(subject.engine, request)

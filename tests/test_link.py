@@ -10,8 +10,8 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,12 +31,16 @@ from inkstream.engines import (
     Request,
     Sampling,
     Status,
+    Take,
 )
 from inkstream.engines.link import Host, LinkEngine
+from inkstream.engines.link.gateway import _Call as OpenCall
 from inkstream.engines.link.gateway import _Connection as Dialled
-from inkstream.engines.link.wire import Mailbox
+from inkstream.engines.link.outbox import Mailbox
+from inkstream.engines.link.wire import VERSION
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.errors import EngineError, EngineFailed, EngineLost
+from tests.calls import Call, answered, emitted_by, text_of
 
 KEY = "correct horse"
 READY = Status(Phase.READY)
@@ -54,17 +58,18 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 class Puppet:
-    """An engine that yields, for each request, what the test says; an error is raised."""
+    """An engine that says, for each request, what the test says; an error is raised."""
 
     def __init__(self) -> None:
         self.status = READY
         self.asked: dict[str, tuple[Request, Emitted]] = {}
+        self.takes: dict[str, Take] = {}
         self.rendered: list[Sequence[Message]] = []
         self.story: list[str] = []
         self._said: dict[str, asyncio.Queue[Any]] = {}
         self._changed = asyncio.Event()
 
-    def say(self, id: str, *items: Chunk | Progress | Finish | Exception | None) -> None:
+    def say(self, id: str, *items: Chunk | Progress | Finish | Exception) -> None:
         for item in items:
             self._queue(id).put_nowait(item)
 
@@ -88,14 +93,16 @@ class Puppet:
             raise item
         return Prompt(3, {"text": "rendered"}, channel="thinking")
 
-    async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+    async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
         self.asked[request.id] = request, emitted
+        self.takes[request.id] = take
         self.story.append(f"start {request.id}")
         try:
-            while (item := await self._queue(request.id).get()) is not None:
+            while not isinstance(item := await self._queue(request.id).get(), Finish):
                 if isinstance(item, Exception):
                     raise item
-                yield item
+                take(item)
+            return item
         finally:
             self.story.append(f"end {request.id}")
 
@@ -140,19 +147,6 @@ def request(id: str = "r", text: str = "hi", **sampling: Any) -> Request:
     return Request(id, Prompt(2, {"text": text}), Sampling(**sampling))
 
 
-async def collect(stream: AsyncGenerator[Chunk | Progress | Finish]) -> list[Chunk | Progress | Finish]:
-    return [item async for item in stream]
-
-
-def chunks_of(items: Sequence[Chunk | Progress | Finish]) -> list[Chunk]:
-    said = [item.last if isinstance(item, Finish) else item for item in items]
-    return [item for item in said if isinstance(item, Chunk)]
-
-
-def text_of(items: Sequence[Chunk | Progress | Finish]) -> str:
-    return "".join(chunk.text for chunk in chunks_of(items))
-
-
 class RawGateway:
     """The gateway's side of the protocol, written from its description."""
 
@@ -185,7 +179,7 @@ class RawGateway:
     async def shake_hands(self) -> None:
         greeting = await self.receive()
         nonces = f"{greeting['nonce']}:mine"
-        self.send({"version": 1, "nonce": "mine", "proof": self.proof("gateway", nonces)})
+        self.send({"version": VERSION, "nonce": "mine", "proof": self.proof("gateway", nonces)})
         assert (await self.receive())["proof"] == self.proof("host", nonces)
         assert (await self.receive())["status"]["phase"] == "ready"
 
@@ -199,23 +193,25 @@ async def test_an_answer_arrives_as_the_engine_gave_it() -> None:
     asked = request(seed=7, max_tokens=9, stop=("\n\n", "字")), Emitted("so far", (5, 6), 2)
     finish = Finish("length", 2, 4, 1, {"prefill_seconds": 0.5})
     async with linked(puppet) as link:
-        stream = link.generate(*asked)
-        for item in (
+        call = Call(link, *asked)
+        said: list[Chunk | Progress] = [
             Progress(0.5),
             Chunk("流\u2028式", 2, (18645, 250)),
             Chunk("👩‍👩‍👧", 1, None, [[-0.5, "x"]]),
-            finish,
-        ):
+        ]
+        for number, item in enumerate(said, 1):
             puppet.say("r", item)
-            assert await anext(stream) == item
-        assert await collect(stream) == []
+            await call.until(number)
+        puppet.say("r", finish)
+        assert await call.finish() == finish
+        assert call.items == said
     assert puppet.asked["r"] == asked
 
 
 async def test_a_render_carries_the_messages_and_brings_the_prompt() -> None:
     puppet = Puppet()
     messages = [Message("system", "be brief"), Message("user", "<|im_end|>你好")]
-    puppet.say("render", None)
+    puppet.say("render", Progress(1))
     async with linked(puppet) as link:
         assert await link.render(messages) == Prompt(3, {"text": "rendered"}, channel="thinking")
     assert puppet.rendered == [messages]
@@ -240,7 +236,7 @@ async def test_errors_keep_class_code_message_and_whether_to_retry(error: Engine
     puppet.say("r", error)
     puppet.say("render", error)
     async with linked(puppet) as link:
-        for failing in (collect(link.generate(request(), Emitted())), link.render([])):
+        for failing in (answered(link, request()), link.render([])):
             with pytest.raises(type(error)) as caught:
                 await failing
             assert vars(caught.value) | {"code": caught.value.code} == vars(error) | {"code": error.code}
@@ -252,33 +248,38 @@ async def test_an_undeclared_error_fails_its_own_call_only(caplog: pytest.LogCap
     puppet.say("good", Finish("stop", 1, 0))
     async with linked(puppet) as link:
         with pytest.raises(EngineFailed, match="by nought"):
-            await collect(link.generate(request("bad"), Emitted()))
-        assert await collect(link.generate(request("good"), Emitted())) == [Finish("stop", 1, 0)]
+            await answered(link, request("bad"))
+        assert await answered(link, request("good")) == ([], Finish("stop", 1, 0))
     assert "by nought" in caplog.text
 
 
-async def test_an_answer_that_ends_without_a_finish_is_a_failure() -> None:
-    puppet = Puppet()
-    puppet.say("r", Chunk("half", 1), None)
-    async with linked(puppet) as link:
-        stream = link.generate(request(), Emitted())
-        assert await anext(stream) == Chunk("half", 1)
-        with pytest.raises(EngineFailed, match="without saying why"):
-            await anext(stream)
-
-
-async def test_what_cannot_be_encoded_fails_its_own_call_only(caplog: pytest.LogCaptureFixture) -> None:
+async def test_text_that_comes_before_a_failure_is_not_lost() -> None:
     puppet = Puppet()
     async with linked(puppet) as link:
-        bad, good = (
-            asyncio.create_task(collect(link.generate(request(id), Emitted()))) for id in ("bad", "good")
-        )
+        call = Call(link, request())
+        await until(lambda: puppet.asked)
+        puppet.say("r", Chunk("half", 1), EngineFailed("no more"))
+        with pytest.raises(EngineFailed, match="no more"):
+            await call.finish()
+        assert call.items == [Chunk("half", 1)]
+
+
+@pytest.mark.parametrize(
+    "unencodable", [[Chunk("\ud83d", 1)], [Finish("stop", 1, 1, last=Chunk("\ud83d", 1))]]
+)
+async def test_what_cannot_be_encoded_fails_its_own_call_only(
+    unencodable: list[Chunk | Finish], caplog: pytest.LogCaptureFixture
+) -> None:
+    puppet = Puppet()
+    async with linked(puppet) as link:
+        bad, good = Call(link, request("bad")), Call(link, request("good"))
         await until(lambda: len(puppet.asked) == 2)
-        puppet.say("bad", Chunk("\ud83d", 1))
+        puppet.say("bad", *unencodable)
         puppet.say("good", Chunk("fine", 1), Finish("stop", 1, 1))
         with pytest.raises(EngineFailed, match="cannot be encoded"):
-            await bad
-        assert text_of(await good) == "fine"
+            await bad.finish()
+        await good.finish()
+        assert good.text == "fine"
         await until(lambda: "end bad" in puppet.story)
         with pytest.raises(EngineFailed, match="cannot be encoded"):
             await link.render([Message("user", "\ud83d")])
@@ -287,17 +288,17 @@ async def test_what_cannot_be_encoded_fails_its_own_call_only(caplog: pytest.Log
 async def test_frames_survive_any_cut_of_the_bytes() -> None:
     seed = random.randrange(2**32)
     print("seed", seed)
-    engine = Scripted(Script(answer_tokens=400))
+    engine = Scripted(Script(answer_tokens=400, tokens_per_chunk=1))
     asked = request(seed=3)
-    expected = await collect(engine.generate(asked, Emitted()))
+    expected, _ = await answered(engine, asked)
     async with (
         hosted(engine) as (_, url),
         cutting_proxy(url, random.Random(seed)) as proxy,
         LinkEngine(proxy, KEY) as link,
     ):
         await reach(link, Phase.READY)
-        answers = await asyncio.gather(*(collect(link.generate(asked, Emitted())) for _ in range(5)))
-    assert {text_of(answer) for answer in answers} == {text_of(expected)}
+        answers = await asyncio.gather(*(answered(link, asked) for _ in range(5)))
+    assert {text_of(chunks) for chunks, _ in answers} == {text_of(expected)}
 
 
 @asynccontextmanager
@@ -322,52 +323,83 @@ async def cutting_proxy(url: str, draw: random.Random) -> AsyncIterator[str]:
 
 async def test_a_step_of_many_runs_is_one_frame() -> None:
     puppet = Puppet()
+    runs = list(range(256))
     async with hosted(puppet) as (_, url), RawGateway.connected(url) as raw:
         await raw.shake_hands()
-        for call in range(32):
+        for call in runs:
             raw.send(["generate", call, request(str(call)), Emitted()])
-        await until(lambda: len(puppet.asked) == 32)
+        await until(lambda: len(puppet.asked) == len(runs))
         for step in range(3):
-            for call in range(32):
-                puppet.say(str(call), Chunk(f"{step}", 1, (step,)))
+            for call in runs:
+                puppet.takes[str(call)](Chunk(f"{step}:{call}", 1, (call,)))
             frame = await raw.receive()
-            assert sorted(frame["chunks"]) == [[call, f"{step}", 1, [step], None] for call in range(32)]
+            texts = [f"{step}:{call}" for call in runs]
+            assert frame == {"chunks": [runs, texts, [1] * 256, [[call] for call in runs]]}
 
 
-async def test_a_slow_consumer_gets_one_large_chunk() -> None:
-    engine = Scripted(Script(answer_tokens=3000))
-    asked = request(seed=1)
-    expected = await collect(engine.generate(asked, Emitted()))
-    async with linked(engine) as link:
-        stream = link.generate(asked, Emitted())
-        received = [await anext(stream)]
-        await until(lambda: engine.active == 0)
-        await collect(link.generate(request(max_tokens=1), Emitted()))  # the first answer is here as well now
-        received += await collect(stream)
-    assert len(received) == 2
-    assert text_of(received) == text_of(expected)
-    assert sum(chunk.tokens for chunk in chunks_of(received)) == 3000
-    ids = [id for chunk in chunks_of(received) for id in chunk.ids or ()]
-    assert ids == list(engine.answer_ids(asked))
-
-
-async def test_chunks_of_unknown_ids_merge_to_unknown_ids() -> None:
+async def test_chunks_without_logprobs_travel_beside_chunks_with_them() -> None:
     puppet = Puppet()
-    items = (
+    async with linked(puppet) as link:
+        calls = [Call(link, request(id)) for id in "ab"]
+        await until(lambda: len(puppet.asked) == 2)
+        puppet.say("a", Chunk("x", 1, (1,), ["logprob"]))
+        puppet.say("b", Chunk("y", 1))
+        for call in calls:
+            await call.until_chunk()
+        assert [call.chunks for call in calls] == [[Chunk("x", 1, (1,), ["logprob"])], [Chunk("y", 1)]]
+        for call in calls:
+            await call.cancel()
+
+
+async def test_what_comes_in_one_turn_leaves_merged_the_last_of_it_with_the_end() -> None:
+    puppet = Puppet()
+    items: list[Chunk | Progress] = [
         Progress(0.1),
         Progress(0.9),
         Chunk("a", 1, (1,), ["x"]),
         Chunk("b", 2, None, ["y"]),
         Chunk("c", 1, (3,)),
-    )
+    ]
     async with linked(puppet) as link:
-        asking = asyncio.create_task(anext(stream := link.generate(request(), Emitted())))
+        call = Call(link, request())
         await until(lambda: puppet.asked)
-        puppet.say("r", *items, Finish("stop", 1, 4))
-        assert [await asking, *await collect(stream)] == [
-            Progress(0.9),
-            Finish("stop", 1, 4, last=Chunk("abc", 4, None, None)),
-        ]
+        puppet.say("r", *items, Finish("stop", 1, 5, last=Chunk("d", 1)))
+        assert await call.finish() == Finish("stop", 1, 5, last=Chunk("abcd", 5, None, None))
+        assert call.items == [Progress(0.9)]
+
+
+async def test_what_an_engine_says_behind_its_end_is_dropped() -> None:
+    puppet = Puppet()
+    async with linked(puppet) as link:
+        first, second = Call(link, request("a")), Call(link, request("b"))
+        await until(lambda: len(puppet.asked) == 2)
+        puppet.say("a", Finish("stop", 1, 0))
+        await first.finish()
+        puppet.takes["a"](Chunk("late", 1))
+        puppet.say("b", Chunk("x", 1), Finish("stop", 1, 1))
+        await second.finish()
+        assert (first.chunks, second.text) == ([], "x")
+
+
+async def test_nothing_is_taken_between_the_cancelling_and_its_delivery() -> None:
+    """A frame may arrive in the very turn of the event loop in which its call is cancelled."""
+    puppet = Puppet()
+    async with linked(puppet) as link:
+        taken: list[Chunk | Progress] = []
+        victim = asyncio.create_task(link.generate(request("victim"), Emitted(), taken.append))
+
+        def kill(_: Chunk | Progress) -> None:
+            victim.cancel()
+
+        killer = asyncio.create_task(link.generate(request("killer"), Emitted(), kill))
+        await until(lambda: len(puppet.asked) == 2)
+        for id in ("killer", "victim"):  # one frame brings both, the killer's first
+            puppet.takes[id](Chunk("x", 1))
+        with pytest.raises(asyncio.CancelledError):
+            await victim
+        assert taken == []
+        killer.cancel()
+        await asyncio.gather(killer, return_exceptions=True)
 
 
 async def test_a_gateway_that_reads_nothing_gets_few_frames_and_delays_nobody() -> None:
@@ -381,11 +413,12 @@ async def test_a_gateway_that_reads_nothing_gets_few_frames_and_delays_nobody() 
         await raw.shake_hands()
         await reach(other, Phase.READY)
         raw.send(["generate", 1, request("slow"), Emitted()])
-        quick = other.generate(request("quick"), Emitted())
+        quick = Call(other, request("quick"))
         for number in range(chunks):
             puppet.say("slow", Chunk(f"{number:<10000}", 1))
             puppet.say("quick", Chunk("x", 1))
-            await anext(quick)
+            await quick.until(number + 1)
+        await quick.cancel()
         puppet.say("slow", Finish("stop", 1, chunks))
         pieces: list[str] = []
         ends: list[Any] = []
@@ -393,8 +426,10 @@ async def test_a_gateway_that_reads_nothing_gets_few_frames_and_delays_nobody() 
         while not ends:
             frame = await raw.receive()
             frames += 1
-            pieces += [text for _, text, *_ in frame["chunks"]]
-            ends = frame["ends"]
+            pieces += frame["chunks"][1] if frame["chunks"] else []
+            ends = frame.get("ends", [])
+        [(_, _, (_, (last, *_)))] = ends
+        pieces.append(last)
     assert frames < chunks / 2
     assert "".join(pieces) == "".join(f"{number:<10000}" for number in range(chunks))
 
@@ -403,12 +438,28 @@ async def test_closing_a_generation_frees_its_slot_before_the_next_one_starts() 
     puppet = Puppet()
     async with linked(puppet) as link:
         puppet.say("a", Chunk("x", 1))
-        async with aclosing(link.generate(request("a"), Emitted())) as stream:
-            await anext(stream)
+        call = Call(link, request("a"))
+        await call.until_chunk()
+        await call.cancel()
         puppet.say("b", Chunk("y", 1))
-        async with aclosing(link.generate(request("b"), Emitted())) as stream:
-            await anext(stream)
-        assert puppet.story == ["start a", "end a", "start b"]
+        call = Call(link, request("b"))
+        await call.until_chunk()
+        await call.cancel()
+        await until(lambda: len(puppet.story) == 4)
+        assert puppet.story == ["start a", "end a", "start b", "end b"]
+
+
+async def test_an_answer_as_fast_as_it_goes_can_be_cancelled_while_others_go_on() -> None:
+    engine = Scripted(Script(answer_tokens=100_000_000, context=1 << 30))
+    async with linked(engine) as link:
+        calls = [Call(link, request(str(number), seed=number)) for number in range(4)]
+        for call in calls:
+            await call.until(3)
+        while calls:
+            await calls.pop().cancel()
+            await until(lambda: engine.active == len(calls))
+            for other in calls:
+                await other.more()
 
 
 async def test_a_cancel_that_travels_with_its_request_leaves_the_connection_well() -> None:
@@ -425,20 +476,21 @@ async def test_a_cancel_that_travels_with_its_request_leaves_the_connection_well
 
 
 async def test_calls_that_are_over_leave_nothing_behind_on_either_side() -> None:
-    engine = Scripted(Script(answer_tokens=5))
-    foreign = mailboxes()  # other tests' tracebacks keep some
+    engine = Scripted(Script(answer_tokens=5, tokens_per_chunk=1))
+    foreign = open_calls()  # other tests' tracebacks keep some
     async with linked(engine) as link:
         for _ in range(20):
             await link.render([Message("user", "hi")])
-            await collect(link.generate(request(), Emitted()))
-            async with aclosing(link.generate(request(), Emitted())) as stream:
-                await anext(stream)
-        await until(lambda: len(mailboxes()) <= len(foreign))
+            await answered(link, request())
+            call = Call(link, request())
+            await call.until_chunk()
+            await call.cancel()
+        await until(lambda: len(open_calls()) <= len(foreign))
 
 
-def mailboxes() -> list[Mailbox]:
+def open_calls() -> list[Mailbox | OpenCall]:
     gc.collect()
-    return [one for one in gc.get_objects() if isinstance(one, Mailbox)]
+    return [one for one in gc.get_objects() if isinstance(one, Mailbox | OpenCall)]
 
 
 async def test_a_render_that_is_cancelled_is_cancelled_at_the_engine() -> None:
@@ -451,7 +503,7 @@ async def test_a_render_that_is_cancelled_is_cancelled_at_the_engine() -> None:
             await rendering
         second = asyncio.create_task(link.render([]))
         await until(lambda: len(puppet.rendered) == 2)
-        puppet.say("render", None)  # would go to the first, did it still wait
+        puppet.say("render", Progress(1))  # would go to the first, did it still wait
         assert (await second).tokens == 3
 
 
@@ -459,20 +511,20 @@ async def test_a_gateway_that_goes_cancels_its_own_generations_only() -> None:
     engine = Scripted(Script(tokens_per_second=50, answer_tokens=100_000))
     async with hosted(engine) as (_, url), LinkEngine(url, KEY) as stays:
         await reach(stays, Phase.READY)
-        stream = stays.generate(request("stays"), Emitted())
-        await anext(stream)
+        call = Call(stays, request("stays"))
+        await call.until_chunk()
         async with LinkEngine(url, KEY) as goes:
             await reach(goes, Phase.READY)
-            left = [goes.generate(request(str(n)), Emitted()) for n in range(3)]
+            left = [Call(goes, request(str(n))) for n in range(3)]
             for open_call in left:
-                await anext(open_call)
+                await open_call.until_chunk()
             assert engine.active == 4
         await until(lambda: engine.active == 1)
         for open_call in left:
             with pytest.raises(EngineLost):
-                await collect(open_call)
-        await anext(stream)
-        await stream.aclose()
+                await open_call.finish()
+        await call.more()
+        await call.cancel()
 
 
 async def test_detaching_the_engine_ends_its_calls_as_lost() -> None:
@@ -480,13 +532,14 @@ async def test_detaching_the_engine_ends_its_calls_as_lost() -> None:
     gone = Status(Phase.GIVEN_UP, code="gpu_lost", message="the GPU fell off the bus")
     async with hosted(puppet) as (host, url), LinkEngine(url, KEY) as link:
         await reach(link, Phase.READY)
-        answering = asyncio.create_task(collect(link.generate(request(), Emitted())))
+        call = Call(link, request())
         await until(lambda: puppet.asked)
         host.detach(gone)
         with pytest.raises(EngineLost, match="off the bus"):
-            await answering
+            await call.finish()
         assert await reach(link, Phase.GIVEN_UP) == gone
         assert puppet.story == ["start r", "end r"]
+        puppet.takes["r"](Chunk("nobody hears this", 1))
         with pytest.raises(EngineLost, match="off the bus"):
             await link.render([])
 
@@ -501,7 +554,7 @@ async def test_every_gateway_sees_the_engine_come_up() -> None:
             with pytest.raises(EngineLost, match="loading"):
                 link.describe()
             with pytest.raises(EngineLost, match="loading"):
-                await collect(link.generate(request(), Emitted()))
+                await answered(link, request())
         host.report(loading)
         assert [await link.status_after(Status(Phase.LOADING)) for link in (one, two)] == [loading] * 2
         host.attach(puppet)
@@ -572,10 +625,10 @@ async def test_another_version_is_refused_with_the_reason(caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     "hello",
     [
-        {"version": 1, "nonce": "mine", "proof": "0" * 64},
-        {"version": 1, "nonce": "mine", "proof": "ü"},
-        {"version": 1, "nonce": "mine"},
-        {"version": 1},
+        {"version": VERSION, "nonce": "mine", "proof": "0" * 64},
+        {"version": VERSION, "nonce": "mine", "proof": "ü"},
+        {"version": VERSION, "nonce": "mine"},
+        {"version": VERSION},
         ["ping"],
         None,
     ],
@@ -594,7 +647,7 @@ async def test_nothing_is_served_without_a_proof(hello: Any) -> None:
 
 async def test_the_gateway_s_own_proof_does_not_serve_as_the_host_s() -> None:
     assert RawGateway.proof("gateway", "a:b") != RawGateway.proof("host", "a:b")
-    answers = iter([{"version": 1, "nonce": "n"}, "mirror"])
+    answers = iter([{"version": VERSION, "nonce": "n"}, "mirror"])
     async with fake_host(answers) as (url, received), LinkEngine(url, KEY) as link:
         while link.status.code is None:
             await link.status_after(link.status)
@@ -681,8 +734,8 @@ async def main(url):
     async with LinkEngine(url, "correct horse") as engine:
         while engine.status.phase is not Phase.READY:
             await engine.status_after(engine.status)
-        async for item in engine.generate(Request("r", Prompt(1, {"text": "hi"}), Sampling()), Emitted()):
-            print(item.text, flush=True)
+        asked = Request("r", Prompt(1, {"text": "hi"}), Sampling())
+        await engine.generate(asked, Emitted(), lambda chunk: print(chunk.text, flush=True))
 
 asyncio.run(main(sys.argv[1]))
 """
@@ -710,20 +763,21 @@ PACED = '{"tokens_per_second": 200, "answer_tokens": 300}'
 async def test_a_killed_engine_process_ends_every_call_at_once_and_its_successor_is_found() -> None:
     async with process(HOST_SCRIPT, "0", ENDLESS) as (host, url), LinkEngine(url, KEY) as link:
         await reach(link, Phase.READY)
-        streams = [link.generate(request(str(n)), Emitted()) for n in range(8)]
-        for stream in streams:
-            await anext(stream)
+        calls = [Call(link, request(str(n))) for n in range(8)]
+        for call in calls:
+            await call.until_chunk()
         started = asyncio.get_running_loop().time()
         host.kill()
-        for stream in streams:
+        for call in calls:
             with pytest.raises(EngineLost):
-                await collect(stream)
+                await call.finish()
         assert asyncio.get_running_loop().time() - started < 1
         assert link.status.phase is Phase.CONNECTING
         async with process(HOST_SCRIPT, str(urlsplit(url).port), ENDLESS):
             await reach(link, Phase.READY)
-            async with aclosing(link.generate(request(), Emitted())) as stream:
-                assert isinstance(await anext(stream), Chunk)
+            call = Call(link, request())
+            await call.until_chunk()
+            await call.cancel()
 
 
 async def test_answers_go_on_over_killed_engine_processes_to_the_undisturbed_text() -> None:
@@ -741,46 +795,43 @@ async def test_answers_go_on_over_killed_engine_processes_to_the_undisturbed_tex
         victim = first
         for _ in range(4):
             await reach(link, Phase.READY)
-            async with aclosing(link.generate(request("clock", seed=99), Emitted())) as clock:
-                for _ in range(draw.randint(1, 25)):
-                    await anext(clock)
+            clock = Call(link, request("clock", seed=99))
+            await clock.until(draw.randint(1, 25))
+            await clock.cancel()
             victim.kill()
             await reach(link, Phase.CONNECTING)
             successor = process(HOST_SCRIPT, str(urlsplit(url).port), PACED)
             victim, _ = await lives.enter_async_context(successor)
         texts = await asyncio.gather(*answering)
-    assert texts == [text_of(await collect(undisturbed.generate(each, Emitted()))) for each in asked]
+    assert texts == [text_of((await answered(undisturbed, each))[0]) for each in asked]
 
 
 async def answer_to_the_end(engine: LinkEngine, asked: Request) -> str:
-    emitted = Emitted()
+    seen: list[Chunk] = []
     while True:
         await reach(engine, Phase.READY)
+        call = Call(engine, asked, emitted_by(seen))
         try:
-            async for item in engine.generate(asked, emitted):
-                if isinstance(item, Finish):
-                    return emitted.text
-                if isinstance(item, Chunk):
-                    ids = (*(emitted.ids or ()), *(item.ids or ()))
-                    emitted = Emitted(emitted.text + item.text, ids, emitted.tokens + item.tokens)
+            await call.finish()
+            return text_of(seen + call.chunks)
         except EngineLost:
-            continue
+            seen += call.chunks
 
 
 @posix_only
 async def test_an_engine_process_that_is_stopped_for_a_moment_loses_nothing() -> None:
     script = '{"tokens_per_second": 500, "answer_tokens": 200}'
-    expected = await collect(Scripted(Script(answer_tokens=200)).generate(request(seed=5), Emitted()))
+    expected, _ = await answered(Scripted(Script(answer_tokens=200)), request(seed=5))
     async with process(HOST_SCRIPT, "0", script) as (host, url), LinkEngine(url, KEY) as link:
         await reach(link, Phase.READY)
-        stream = link.generate(request(seed=5), Emitted())
-        received = [await anext(stream)]
+        call = Call(link, request(seed=5))
+        await call.until_chunk()
         host.send_signal(signal.SIGSTOP)
-        waiting = asyncio.create_task(collect(stream))
-        done, _ = await asyncio.wait([waiting], timeout=0.3)
+        done, _ = await asyncio.wait([call.task], timeout=0.3)
         assert not done
         host.send_signal(signal.SIGCONT)
-        assert text_of(received + await waiting) == text_of(expected)
+        await call.finish()
+        assert call.text == text_of(expected)
 
 
 @posix_only
@@ -790,11 +841,11 @@ async def test_an_engine_process_that_stays_stopped_counts_as_lost_until_it_goes
         LinkEngine(url, KEY, stall_seconds=0.2) as link,
     ):
         await reach(link, Phase.READY)
-        stream = link.generate(request(), Emitted())
-        await anext(stream)
+        call = Call(link, request())
+        await call.until_chunk()
         host.send_signal(signal.SIGSTOP)
         with pytest.raises(EngineLost):
-            await collect(stream)
+            await call.finish()
         assert link.status.phase is Phase.CONNECTING
         host.send_signal(signal.SIGCONT)
         await reach(link, Phase.READY)
@@ -804,11 +855,11 @@ async def test_an_engine_that_is_merely_silent_is_not_lost() -> None:
     puppet = Puppet()
     async with hosted(puppet) as (_, url), LinkEngine(url, KEY, stall_seconds=0.05) as link:
         await reach(link, Phase.READY)
-        waiting = asyncio.create_task(collect(link.generate(request(), Emitted())))
-        done, _ = await asyncio.wait([waiting], timeout=0.5)
+        call = Call(link, request())
+        done, _ = await asyncio.wait([call.task], timeout=0.5)
         assert not done
         puppet.say("r", Finish("stop", 1, 0))
-        assert await waiting == [Finish("stop", 1, 0)]
+        assert await call.finish() == Finish("stop", 1, 0)
 
 
 async def test_a_killed_gateway_process_frees_its_slots() -> None:

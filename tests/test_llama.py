@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,7 @@ import pytest
 from inkstream import engines
 from inkstream.config import Settings
 from inkstream.engines import (
-    Chunk,
     Emitted,
-    Finish,
     Message,
     Phase,
     Prompt,
@@ -29,11 +28,13 @@ from inkstream.engines import (
     Sampling,
     Status,
     Weights,
+    llama_client,
 )
 from inkstream.engines.llama import Launch, LlamaEngine
 from inkstream.engines.llama_server import LlamaServer, read_header
 from inkstream.errors import EngineFailed, EngineLost, ModelError
 from tests import qwen2_gguf
+from tests.calls import Call, answered, text_of
 
 CONTEXT = 1024
 DRAWN = Sampling(temperature=1.0, top_p=1.0, top_k=40, min_p=0.0, seed=7, max_tokens=48)
@@ -64,23 +65,6 @@ async def ask(server: LlamaServer, path: str, body: dict[str, Any]) -> Any:
     headers = {"authorization": f"Bearer {server.key}"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, trust_env=False) as client:
         return (await client.post(path, json=body)).json()
-
-
-async def generated(
-    engine: LlamaEngine, request: Request, emitted: Emitted | None = None, seen: list[Chunk] | None = None
-) -> tuple[list[Chunk], Finish]:
-    chunks = [] if seen is None else seen
-    async with aclosing(engine.generate(request, emitted or Emitted())) as items:
-        async for item in items:
-            if isinstance(item, Chunk):
-                chunks.append(item)
-            if isinstance(item, Finish):
-                return chunks, item
-    raise AssertionError("no Finish came")
-
-
-def text_of(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
 
 
 # The vocabulary and the template
@@ -129,11 +113,11 @@ async def test_a_seam_is_well_formed(engine: LlamaEngine) -> None:
     """The model can say only certain pairs of characters: at a seam it says no other."""
     known = pairs(qwen2_gguf.babble(200_000))
     request = Request("r", await engine.render([Message("user", "?")]), DRAWN)
-    whole, _ = await generated(engine, request)
+    whole, _ = await answered(engine, request)
     assert pairs(text_of(whole)) <= known
     for cut in range(1, len(whole)):
         emitted = Emitted(text_of(whole[:cut]), None, sum(chunk.tokens for chunk in whole[:cut]))
-        rest, _ = await generated(engine, request, emitted)
+        rest, _ = await answered(engine, request, emitted)
         assert rest
         assert pairs(emitted.text[-1:] + text_of(rest)) <= known
 
@@ -144,12 +128,12 @@ def pairs(text: str) -> set[str]:
 
 async def test_a_budget_that_ends_inside_a_character_leaves_it_out(engine: LlamaEngine) -> None:
     prompt = await engine.render([Message("user", "?")])
-    long, _ = await generated(engine, Request("r", prompt, replace(DRAWN, max_tokens=150)))
+    long, _ = await answered(engine, Request("r", prompt, replace(DRAWN, max_tokens=150)))
     assert any(chunk.tokens > 1 for chunk in long), "no character spans several tokens: this proves nothing"
     at, inside = 0, 0
     for chunk in long:
         for limit in range(at + 1, at + chunk.tokens):
-            short, finish = await generated(engine, Request("r", prompt, replace(DRAWN, max_tokens=limit)))
+            short, finish = await answered(engine, Request("r", prompt, replace(DRAWN, max_tokens=limit)))
             assert finish.completion_tokens == limit
             assert "\ufffd" not in text_of(short)
             assert text_of(long).startswith(text_of(short))
@@ -162,10 +146,10 @@ async def test_an_answer_that_goes_on_does_not_reuse_its_first_draws(engine: Lla
     """Behind the same token, the same draws would make a model of pairs say its beginning again."""
     prompt = await engine.render([Message("user", "?")])
     request = Request("r", prompt, replace(DRAWN, max_tokens=300))
-    whole, _ = await generated(engine, request)
+    whole, _ = await answered(engine, request)
     before = "```python\n"  # ends in the token that a prompt ends in
     half = text_of(whole)[: text_of(whole).index(before) + len(before)]
-    rest, _ = await generated(engine, request, Emitted(half, None, 100))
+    rest, _ = await answered(engine, request, Emitted(half, None, 100))
     assert text_of(rest)[:3] == text_of(whole)[:3] == "for"
     assert not text_of(whole).startswith(text_of(rest)[:150])
 
@@ -174,16 +158,16 @@ async def test_every_seed_is_a_seed(engine: LlamaEngine) -> None:
     """One number alone asks llama.cpp for a random seed."""
     prompt = await engine.render([Message("user", "?")])
     request = Request("r", prompt, replace(DRAWN, seed=2**32 - 1, max_tokens=150))
-    first, _ = await generated(engine, request)
-    again, _ = await generated(engine, request)
+    first, _ = await answered(engine, request)
+    again, _ = await answered(engine, request)
     assert text_of(first) == text_of(again)
 
 
 async def test_a_shared_beginning_is_read_once(engine: LlamaEngine) -> None:
     prompt = await engine.render([Message("user", "Read this once, please. " * 20)])
     request = Request("r", prompt, replace(DRAWN, max_tokens=2))
-    await generated(engine, request)
-    _, finish = await generated(engine, request)
+    await answered(engine, request)
+    _, finish = await answered(engine, request)
     assert finish.cached_tokens > prompt.tokens // 2
 
 
@@ -343,18 +327,16 @@ async def served(model: Path) -> AsyncIterator[tuple[int, str, str]]:
 async def test_the_death_of_the_server_is_told_at_once(qwen2: Path) -> None:
     async with served(qwen2) as (pid, url, key), LlamaEngine.remote(url, key) as engine:
         request = Request("r", await engine.render([Message("user", "?")]), replace(DRAWN, max_tokens=900))
-        items = engine.generate(request, Emitted())
-        while not isinstance(await anext(items), Chunk):
-            pass
+        call = Call(engine, request)
+        await call.until_chunk()
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(EngineLost):
-            async for _ in items:
-                pass
+            await call.finish()
         assert engine.status.phase is Phase.CONNECTING
         with pytest.raises(EngineLost):
             await engine.render([Message("user", "?")])
         with pytest.raises(EngineLost):
-            await generated(engine, request)
+            await answered(engine, request)
 
 
 async def test_a_wrong_key_is_no_reason_to_try_again(server: LlamaServer) -> None:
@@ -386,6 +368,10 @@ class FakeLlama:
         self.is_llama = True
         self.completion = b""
         self.template = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+        self.paths: list[str] = []
+        self.cutting: random.Random | None = None
+        self.speaks_http = True
+        self.is_silent = False
         self._port = 0
 
     @property
@@ -406,11 +392,34 @@ class FakeLlama:
             (line for line in head.lower().split("\r\n") if line.startswith("content-length")), ":0"
         )
         body = await reader.readexactly(int(length.split(":")[1]))
+        self.paths.append(head.split()[1])
         status, reply = self._reply(head.split()[1], orjson.loads(body or b"{}"))
-        writer.write(f"HTTP/1.1 {status} OK\r\nConnection: close\r\n\r\n".encode() + reply)
+        if self.is_silent:
+            await reader.read()
+        elif not self.speaks_http:
+            writer.write(b"220 mail.example.org ESMTP\r\n")
+        elif self.cutting:
+            await self._write_cut(writer, reply, self.cutting)
+        else:
+            writer.write(f"HTTP/1.1 {status} OK\r\nConnection: close\r\n\r\n".encode() + reply)
         await writer.drain()
         writer.close()
         await writer.wait_closed()
+
+    @staticmethod
+    async def _write_cut(writer: asyncio.StreamWriter, reply: bytes, draw: random.Random) -> None:
+        """Chunks of the transfer encoding and pieces on the wire have nothing to do with the events."""
+        whole, rest = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", reply
+        while rest:
+            size = draw.randint(1, 60)
+            whole += b"%x\r\n%b\r\n" % (len(rest[:size]), rest[:size])
+            rest = rest[size:]
+        whole += b"0\r\n\r\n"
+        while whole:
+            size = draw.randint(1, 20)
+            writer.write(whole[:size])
+            await writer.drain()
+            whole = whole[size:]
 
     def _reply(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         if self.is_loading:
@@ -460,16 +469,16 @@ async def test_a_server_that_loads_or_restarts_is_waited_for() -> None:
         engine = LlamaEngine.remote(fake.url)
         loading = asyncio.create_task(engine.load())
         with pytest.raises(EngineLost):
-            await generated(engine, SIMPLE)
+            await answered(engine, SIMPLE)
         fake.is_loading = False
         await loading
-        await generated(engine, SIMPLE)
+        await answered(engine, SIMPLE)
     with pytest.raises(EngineLost):
-        await generated(engine, SIMPLE)
+        await answered(engine, SIMPLE)
     assert (lost := engine.status).phase is Phase.CONNECTING
     async with fake.listening():
         assert (await engine.status_after(lost)).phase is Phase.READY
-        await generated(engine, SIMPLE)
+        await answered(engine, SIMPLE)
     await engine.aclose()
 
 
@@ -488,10 +497,10 @@ async def test_an_address_of_something_else_is_given_up() -> None:
 async def test_a_stream_that_breaks_off_is_a_lost_engine(cut: int) -> None:
     whole = [event("a", 1), event("b", 2), event("c", 3), event("", 3, **END)]
     async with faked(b"".join(whole[:cut])) as (_, engine):
-        seen: list[Chunk] = []
+        call = Call(engine, SIMPLE)
         with pytest.raises(EngineLost):
-            await generated(engine, SIMPLE, seen=seen)
-    assert text_of(seen) == "abc"[:cut]
+            await call.finish()
+    assert call.text == "abc"[:cut]
 
 
 @pytest.mark.parametrize(("status", "retryable"), [(400, False), (500, True)])
@@ -499,21 +508,81 @@ async def test_an_error_in_the_stream_fails_that_request(status: int, retryable:
     error = orjson.dumps({"error": {"code": status, "message": "no room", "type": "server_error"}})
     async with faked(event("a", 1) + b"data: " + error + b"\n\n") as (_, engine):
         with pytest.raises(EngineFailed, match="no room") as failed:
-            await generated(engine, SIMPLE)
+            await answered(engine, SIMPLE)
         assert failed.value.retryable is retryable
         assert engine.status.phase is Phase.READY
+
+
+async def test_a_stream_survives_any_cut_of_its_bytes() -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    draw = random.Random(seed)
+    texts = [draw.choice(NASTY) for _ in range(60)]
+    events = [event(text, number) for number, text in enumerate(texts, 1)]
+    async with faked(b"".join(events) + event("end", 61, **END)) as (fake, engine):
+        for _ in range(5):
+            fake.cutting = draw
+            chunks, finish = await answered(engine, SIMPLE)
+            assert text_of(chunks) == "".join(texts) + "end"
+            assert finish.completion_tokens == 61
+            assert finish.last is not None
+            fake.cutting = None
+
+
+async def test_a_stream_that_falls_silent_is_a_lost_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama_client, "STREAM_SECONDS", 0.05)
+    async with faked() as (fake, engine):
+        fake.is_silent = True
+        with pytest.raises(EngineLost, match="nothing came for"):
+            await answered(engine, SIMPLE)
+        assert engine.status.phase is Phase.CONNECTING
+
+
+async def test_a_stream_of_something_else_fails_that_request() -> None:
+    for completion, speaks_http in ((b"", False), (b"data: <html>\n\n", True), (b"data: 7\n\n", True)):
+        async with faked(completion) as (fake, engine):
+            fake.speaks_http = speaks_http
+            with pytest.raises(EngineFailed, match="no llama-server"):
+                await answered(engine, SIMPLE)
+
+
+async def test_a_refused_stream_says_why(server: LlamaServer, engine: LlamaEngine) -> None:
+    stranger = LlamaEngine.remote(server.url, "wrong")
+    stranger._capabilities, stranger._status = engine.describe(), engine.status
+    with pytest.raises(EngineFailed, match="refuses our key") as refused:
+        await answered(stranger, SIMPLE)
+    assert refused.value.code == "engine_refused"
+    await stranger.aclose()
 
 
 async def test_pings_and_line_separators_are_no_events() -> None:
     text = "a\u2028b\u2029c\u0085d\r\ne"
     async with faked(b":\n\n" + event(text, 1) + b": ping\n\n" + event("", 1, **END)) as (_, engine):
-        chunks, finish = await generated(engine, SIMPLE)
+        chunks, finish = await answered(engine, SIMPLE)
     assert text_of(chunks) == text
     assert finish.completion_tokens == 1
 
 
 async def test_a_template_that_opens_the_thinking_block_is_noticed() -> None:
-    async with faked() as (fake, engine):
-        assert (await engine.render([Message("user", "?")])).channel == "text"
-        fake.template = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<think>\n"
-        assert (await engine.render([Message("user", "?")])).channel == "thinking"
+    for opening, channel in (("", "text"), ("<think>\n", "thinking")):
+        async with faked() as (fake, engine):
+            fake.template += opening
+            assert (await engine.render([Message("user", "?")])).channel == channel
+
+
+async def test_a_template_is_read_once_for_the_same_roles_and_anew_from_another_server() -> None:
+    question, answer = Message("user", "?"), Message("assistant", "!")
+    fake = FakeLlama()
+    async with fake.listening():
+        engine = LlamaEngine.remote(fake.url)
+        await engine.load()
+        for messages in ([question], [question], [question, answer, question], [Message("user", "other")]):
+            await engine.render(messages)
+        assert fake.paths.count("/apply-template") == 2
+    with pytest.raises(EngineLost):
+        await engine.render([question])
+    fake.template += "<think>\n"
+    async with fake.listening():
+        assert (await engine.status_after(engine.status)).phase is Phase.READY
+        assert (await engine.render([question])).channel == "thinking"
+    await engine.aclose()

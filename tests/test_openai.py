@@ -198,7 +198,7 @@ async def test_the_model_may_be_left_out(tmp_path: Path, model: str | None) -> N
 
 
 async def test_while_the_engine_loads_an_answer_waits_and_an_unknown_name_comes_later(tmp_path: Path) -> None:
-    script = Script(answer="ok", load_seconds=0.3)
+    script = Script(answer="ok", load_seconds=1)
     async with serving(tmp_path, script, model="alias") as live, client(live) as api:
         assert [model.id async for model in await api.models.list()] == ["alias"]
         reply = await post(live, model="gpt-4")

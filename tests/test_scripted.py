@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -17,32 +16,17 @@ import pytest
 
 from inkstream import engines
 from inkstream.config import Settings
-from inkstream.engines import Chunk, Emitted, Finish, Message, Phase, Progress, Request, Sampling
-from inkstream.engines.scripted import CRASHED, THINKING, Script, Scripted
+from inkstream.engines import Chunk, Emitted, Message, Phase, Progress, Request, Sampling
+from inkstream.engines.scripted import CRASHED, Script, Scripted
+from inkstream.engines.speech import THINKING
 from inkstream.errors import ConfigError, EngineFailed, EngineLost
+from tests.calls import Call, answered, text_of
 
 DRAWN = Sampling(temperature=0.7, seed=7)
 
 
 async def asked(engine: Scripted, content: str = "hello", sampling: Sampling = DRAWN) -> Request:
     return Request("r", await engine.render([Message("user", content)]), sampling)
-
-
-async def generated(
-    engine: Scripted, request: Request, emitted: Emitted | None = None
-) -> tuple[list[Chunk], Finish]:
-    chunks: list[Chunk] = []
-    async with aclosing(engine.generate(request, emitted or Emitted())) as items:
-        async for item in items:
-            if isinstance(item, Chunk):
-                chunks.append(item)
-            if isinstance(item, Finish):
-                return chunks, item
-    raise AssertionError("no Finish came")
-
-
-def text_of(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
 
 
 # The script
@@ -58,6 +42,8 @@ def test_every_field_can_be_given() -> None:
         "answer_tokens": 9,
         "think": True,
         "tokens_per_second": 50,
+        "in_step": False,
+        "tokens_per_chunk": 7,
         "prefill_tokens_per_second": 1.5,
         "load_seconds": 2,
         "continues": "text",
@@ -81,6 +67,7 @@ def test_every_field_can_be_given() -> None:
         ('{"slots": "4"}', "'slots' has value '4'"),
         ('{"slots": true}', "'slots' has value True"),
         ('{"slots": 0}', "at least 1"),
+        ('{"tokens_per_chunk": 0}', "at least 1"),
         ('{"think": 1}', "'think' has value 1"),
         ('{"load_seconds": -1}', "must not be negative"),
         ('{"continues": "maybe"}', "Choose ids, text or no"),
@@ -95,7 +82,7 @@ async def test_the_settings_carry_the_script() -> None:
     settings = Settings(engine="scripted", script='{"answer": "Hello, 世界"}')
     async with engines.create(settings) as engine:
         assert isinstance(engine, Scripted)
-        chunks, finish = await generated(engine, await asked(engine))
+        chunks, finish = await answered(engine, await asked(engine))
     assert text_of(chunks) == "Hello, 世界"
     assert finish.reason == "stop"
 
@@ -106,7 +93,7 @@ async def test_the_settings_carry_the_script() -> None:
 async def test_an_answer_is_a_function_of_prompt_and_seed() -> None:
     async def said(content: str, sampling: Sampling) -> str:
         engine = Scripted()
-        return text_of((await generated(engine, await asked(engine, content, sampling)))[0])
+        return text_of((await answered(engine, await asked(engine, content, sampling)))[0])
 
     assert await said("a", DRAWN) == await said("a", DRAWN)
     assert await said("a", DRAWN) != await said("b", DRAWN)
@@ -117,13 +104,13 @@ async def test_an_answer_is_a_function_of_prompt_and_seed() -> None:
 
 async def test_another_process_says_the_same() -> None:
     engine = Scripted()
-    chunks, _ = await generated(engine, await asked(engine))
+    chunks, _ = await answered(engine, await asked(engine))
     assert run_alone("{}", "hello").stdout.decode() == text_of(chunks)
 
 
 async def test_an_answer_has_all_that_is_hard_to_stream() -> None:
-    engine = Scripted(Script(answer_tokens=2000))
-    chunks, finish = await generated(engine, await asked(engine))
+    engine = Scripted(Script(answer_tokens=2000, tokens_per_chunk=1))
+    chunks, finish = await answered(engine, await asked(engine))
     text = text_of(chunks)
     for hard in ("墨水", "👩‍👩‍👧‍👦", "```python\n", "\u2028", "\u0085", "\n\n", "𠮷", "<b>"):
         assert hard in text
@@ -134,16 +121,16 @@ async def test_an_answer_has_all_that_is_hard_to_stream() -> None:
 
 async def test_thinking_comes_first() -> None:
     engine = Scripted(Script(answer="Hi", think=True))
-    chunks, _ = await generated(engine, await asked(engine))
+    chunks, _ = await answered(engine, await asked(engine))
     assert text_of(chunks) == THINKING + "Hi"
 
 
 async def test_ids_spell_the_text() -> None:
     engine = Scripted()
-    chunks, _ = await generated(engine, await asked(engine))
+    chunks, _ = await answered(engine, await asked(engine))
     for chunk in chunks:
         assert chunk.ids
-        assert "".join(map(engine.piece, chunk.ids)) == chunk.text
+        assert "".join(map(engine.speech.piece, chunk.ids)) == chunk.text
 
 
 async def test_held_back_text_is_beyond_the_emitted_ids() -> None:
@@ -152,16 +139,16 @@ async def test_held_back_text_is_beyond_the_emitted_ids() -> None:
     print(f"seed {seed}")
     draw = random.Random(seed)
     answer = "".join(draw.choice("abc") for _ in range(300))
-    engine = Scripted(Script(answer=answer))
+    engine = Scripted(Script(answer=answer, tokens_per_chunk=1))
     stops = tuple("".join(draw.choice("abc") for _ in range(6)) for _ in range(4))
     request = await asked(engine, sampling=replace(DRAWN, stop=stops))
-    chunks, finish = await generated(engine, request)
+    chunks, finish = await answered(engine, request)
     ends = [answer.find(stop) for stop in stops if stop in answer]
     assert text_of(chunks) == answer[: min(ends, default=len(answer))]
     for cut in range(len(chunks) + 1):
         ids = tuple(id for chunk in chunks[:cut] for id in chunk.ids or ())
         emitted = Emitted(text_of(chunks[:cut]), ids, len(ids))
-        rest, again = await generated(engine, request, emitted)
+        rest, again = await answered(engine, request, emitted)
         assert emitted.text + text_of(rest) == text_of(chunks)
         assert again.completion_tokens == finish.completion_tokens
 
@@ -171,7 +158,7 @@ async def test_ids_that_do_not_spell_the_text_are_refused() -> None:
     request = await asked(engine)
     for ids in ((1, 2, 3), (10**9,), (-1,)):
         with pytest.raises(EngineFailed) as refused:
-            await generated(engine, request, Emitted("other text", ids, len(ids)))
+            await answered(engine, request, Emitted("other text", ids, len(ids)))
         assert refused.value.code == "bad_seam"
 
 
@@ -180,7 +167,7 @@ async def test_it_can_be_told_not_to_go_on() -> None:
     request = await asked(engine)
     assert not engine.describe().exact_seam
     with pytest.raises(EngineFailed) as refused:
-        await generated(engine, request, Emitted("x", None, 1))
+        await answered(engine, request, Emitted("x", None, 1))
     assert refused.value.code == "cannot_continue"
 
 
@@ -191,30 +178,96 @@ async def test_it_keeps_the_pace() -> None:
     engine = Scripted(Script(answer_tokens=20, tokens_per_second=200))
     request = await asked(engine)
     started = time.monotonic()
-    await generated(engine, request)
+    await answered(engine, request)
     assert time.monotonic() - started >= 20 / 200
 
 
-async def test_a_late_consumer_gets_larger_chunks() -> None:
+async def test_who_comes_late_gets_larger_chunks() -> None:
     engine = Scripted(Script(answer_tokens=200, tokens_per_second=2000))
     request = await asked(engine)
-    whole, _ = await generated(Scripted(Script(answer_tokens=200)), request)
-    items = engine.generate(request, Emitted())
-    first = await anext(items)
-    time.sleep(0.05)  # noqa: ASYNC251 - the consumer itself is what is slow here
-    second = await anext(items)
-    assert isinstance(first, Chunk)
-    assert isinstance(second, Chunk)
-    assert second.tokens >= 90
-    rest = [item async for item in items]
-    chunks = [item for item in (first, second, *rest) if isinstance(item, Chunk)]
-    assert text_of(chunks) == text_of(whole)
+    whole, _ = await answered(Scripted(Script(answer_tokens=200)), request)
+    call = Call(engine, request)
+    await call.until(1)
+    time.sleep(0.05)  # noqa: ASYNC251 - the event loop itself is what is slow here
+    await call.finish()
+    assert max(chunk.tokens for chunk in call.chunks) >= 90
+    assert call.text == text_of(whole)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("in_step", [True, False])
+def test_answers_of_a_pace_get_their_tokens_together_unless_told_otherwise(loop: str, in_step: bool) -> None:
+    """Together is: within one turn of the event loop."""
+
+    async def turns() -> list[set[int]]:
+        """Which of the answers were given something, in each turn in which any was."""
+        seen: list[set[int]] = []
+        engine = Scripted(Script(answer_tokens=60, tokens_per_second=100, in_step=in_step))
+        request = await asked(engine)
+
+        def give(number: int) -> None:
+            if not seen or not is_same_turn:
+                next_turn()
+            seen[-1].add(number)
+
+        is_same_turn: list[None] = []
+
+        def next_turn() -> None:
+            seen.append(set())
+            is_same_turn.append(None)
+            asyncio.get_running_loop().call_soon(is_same_turn.clear)
+
+        async def late(number: int) -> None:
+            await asyncio.sleep(number * 0.003)
+            await engine.generate(request, Emitted(), lambda _: give(number))
+
+        await asyncio.gather(*map(late, range(5)))
+        return seen
+
+    factory = asyncio.new_event_loop if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        seen = runner.run(turns())
+    partial = [turn for turn in seen if len(turn) < 5]  # in step: while they begin, and while they end
+    assert len(partial) <= 10 if in_step else len(partial) > 10
+
+
+async def test_an_unpaced_answer_leaves_the_event_loop_to_others() -> None:
+    engine = Scripted(Script(answer_tokens=10_000_000, context=20_000_000))
+    request = await asked(engine)
+    endless, other = Call(engine, request), Call(engine, request)
+    for _ in range(20):
+        await endless.more()
+    await endless.cancel()
+    taken = len(other.items)
+    short = replace(request, sampling=replace(DRAWN, max_tokens=100))
+    chunks, _ = await answered(engine, short)
+    assert sum(chunk.tokens for chunk in chunks) == 100
+    assert len(other.items) > taken
+    await other.cancel()
+    assert engine.active == 0
+    assert sum(chunk.tokens for chunk in other.chunks) < 1_000_000
+
+
+async def test_an_unpaced_chunk_has_as_many_tokens_as_told() -> None:
+    engine = Scripted(Script(answer_tokens=100, tokens_per_chunk=30))
+    chunks, finish = await answered(engine, await asked(engine))
+    assert [chunk.tokens for chunk in chunks] == [30, 30, 30, 10]
+    assert finish.last == chunks[-1]
+
+
+async def test_the_last_token_comes_with_the_end() -> None:
+    engine = Scripted(Script(answer_tokens=5, tokens_per_second=500))
+    call = Call(engine, await asked(engine))
+    finish = await call.finish()
+    assert finish.last is not None
+    assert len(call.items) == len(call.chunks) - 1
 
 
 async def test_reading_the_prompt_is_shown() -> None:
     engine = Scripted(Script(answer="x", prefill_tokens_per_second=10_000))
-    request = await asked(engine, "word " * 100)
-    shares = [item.share async for item in engine.generate(request, Emitted()) if isinstance(item, Progress)]
+    call = Call(engine, await asked(engine, "word " * 100))
+    await call.finish()
+    shares = [item.share for item in call.items if isinstance(item, Progress)]
     assert shares == sorted(shares)
     assert shares[-1] == 1
 
@@ -243,18 +296,11 @@ async def test_the_end_of_the_engine_is_a_status() -> None:
 async def test_a_thousand_answers_at_once_cost_no_thread_and_starve_nobody() -> None:
     engine = Scripted(Script(answer_tokens=30, tokens_per_second=60, slots=1000))
     request = await asked(engine)
-    most, threads = 0, threading.active_count()
-
-    async def one() -> float:
-        nonlocal most
-        async for item in engine.generate(request, Emitted()):
-            most = max(most, engine.active)
-            if isinstance(item, Finish):
-                return item.timings["decode_seconds"]
-        raise AssertionError("no Finish came")
-
-    seconds = await asyncio.gather(*(one() for _ in range(1000)))
-    assert most == 1000
+    threads = threading.active_count()
+    calls = [Call(engine, request) for _ in range(1000)]
+    await calls[-1].until_chunk()
+    assert engine.active == 1000
+    seconds = [(await call.finish()).timings["decode_seconds"] for call in calls]
     assert threading.active_count() == threads
     assert engine.active == 0
     assert max(seconds) < 10 * min(seconds)
@@ -266,26 +312,24 @@ async def test_a_thousand_answers_at_once_cost_no_thread_and_starve_nobody() -> 
 async def test_only_the_named_prompt_fails() -> None:
     engine = Scripted(Script(fail_on="bad"))
     with pytest.raises(EngineFailed) as failed:
-        await generated(engine, await asked(engine, "a bad one"))
+        await answered(engine, await asked(engine, "a bad one"))
     assert failed.value.code == "scripted_failure"
     assert engine.active == 0
-    chunks, _ = await generated(engine, await asked(engine, "a good one"))
+    chunks, _ = await answered(engine, await asked(engine, "a good one"))
     assert chunks
 
 
 async def test_a_stalled_answer_holds_its_slot_until_it_is_closed() -> None:
     engine = Scripted(Script(stall_on="stall", slots=1))
-    task = asyncio.create_task(generated(engine, await asked(engine, "stall")))
+    call = Call(engine, await asked(engine, "stall"))
     await becomes_active(engine)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await call.cancel()
     assert engine.active == 0
-    task = asyncio.create_task(generated(engine, await asked(engine, "stall")))
+    call = Call(engine, await asked(engine, "stall"))
     await becomes_active(engine)
     await engine.aclose()
     with pytest.raises(EngineLost):
-        await task
+        await call.finish()
 
 
 async def becomes_active(engine: Scripted) -> None:
@@ -295,16 +339,20 @@ async def becomes_active(engine: Scripted) -> None:
 
 ALONE = """
 import asyncio, sys
-from inkstream.engines import Chunk, Emitted, Message, Request, Sampling
+from inkstream.engines import Emitted, Message, Request, Sampling
 from inkstream.engines.scripted import Script, Scripted
+
+def show(chunk):
+    sys.stdout.buffer.write(chunk.text.encode())
+    sys.stdout.buffer.flush()
 
 async def main():
     engine = Scripted(Script.parse(sys.argv[1]))
     prompt = await engine.render([Message("user", sys.argv[2])])
-    async for item in engine.generate(Request("r", prompt, Sampling(temperature=0.7, seed=7)), Emitted()):
-        if isinstance(item, Chunk):
-            sys.stdout.buffer.write(item.text.encode())
-            sys.stdout.buffer.flush()
+    sampling = Sampling(temperature=0.7, seed=7)
+    finish = await engine.generate(Request("r", prompt, sampling), Emitted(), show)
+    if finish.last:
+        show(finish.last)
 
 asyncio.run(main())
 """
@@ -316,8 +364,8 @@ def run_alone(script: str, content: str) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.fixture
 async def undisturbed(anyio_backend: str) -> list[Chunk]:
-    engine = Scripted(Script(answer_tokens=50))
-    return (await generated(engine, await asked(engine, "a 💥 prompt")))[0]
+    engine = Scripted(Script(answer_tokens=50, tokens_per_chunk=1))
+    return (await answered(engine, await asked(engine, "a 💥 prompt")))[0]
 
 
 def test_a_crash_takes_the_process_before_the_first_token() -> None:

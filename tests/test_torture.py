@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inkstream.engines.scripted import Script
-from inkstream.events import Event, Kind, RunState, encode, fold, frame
+from inkstream.events import Event, Kind, RunState, encode, fold, framed
 from inkstream.history import Message
 from inkstream.log import Run
 from tests.torture import load, reckoning, trials
@@ -32,10 +33,21 @@ from tests.torture.transcript import Transcript
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes are held by Linux's pidfd")
 
-STARTED = Event(1, 1, Kind.STARTED, b'{"model":"scripted","seed":1}')
-HELLO = Event(1, 2, Kind.TEXT, encode({"text": "流式 hello"}))
-WORLD = Event(2, 3, Kind.TEXT, encode({"text": " world"}))
-DONE = Event(2, 4, Kind.DONE, b'{"finish":"stop","usage":{},"timings":{}}')
+
+def event_of(epoch: int, seq: int, kind: Kind, data: bytes) -> Event:
+    return Event(epoch, seq, kind, framed(epoch, seq, kind, data))
+
+
+def changed(event: Event, **what: Any) -> Event:
+    """The event as it would be if it said something else."""
+    said = {"epoch": event.epoch, "seq": event.seq, "kind": event.kind, "data": event.data, **what}
+    return event_of(**said)
+
+
+STARTED = event_of(1, 1, Kind.STARTED, b'{"model":"scripted","seed":1}')
+HELLO = event_of(1, 2, Kind.TEXT, encode({"text": "流式 hello"}))
+WORLD = event_of(2, 3, Kind.TEXT, encode({"text": " world"}))
+DONE = event_of(2, 4, Kind.DONE, b'{"finish":"stop","usage":{},"timings":{}}')
 STORY = [STARTED, HELLO, WORLD, DONE]
 
 
@@ -90,7 +102,7 @@ async def test_many_answers_at_once_all_go_on_and_as_many_again_need_no_more_mem
 
 
 def block_of(event: Event) -> Block:
-    [block] = Blocks().feed(frame(event))
+    [block] = Blocks().feed(event.frame)
     return block
 
 
@@ -116,12 +128,12 @@ def test_a_faultless_story_is_not_blamed() -> None:
     [
         ([STARTED, HELLO, HELLO], "event 2 came where 3 was due"),
         ([STARTED, WORLD], "event 3 came where 2 was due"),
-        ([STARTED, HELLO._replace(epoch=2), WORLD._replace(epoch=1)], "sank from 2 to 1"),
-        ([STARTED, HELLO, WORLD, DONE, DONE._replace(seq=5)], "behind the terminal event"),
-        ([STARTED, STARTED._replace(seq=2)], "event 2 is started"),
-        ([STARTED, HELLO._replace(data=encode({"text": "\ufffd"}))], "broken character"),
-        ([STARTED, HELLO._replace(data=b'{"text":"\xe6\xb5"}')], "cannot be read"),
-        ([STARTED, HELLO._replace(data=b'{"text":""}')], "without text"),
+        ([STARTED, changed(HELLO, epoch=2), changed(WORLD, epoch=1)], "sank from 2 to 1"),
+        ([STARTED, HELLO, WORLD, DONE, changed(DONE, seq=5)], "behind the terminal event"),
+        ([STARTED, changed(STARTED, seq=2)], "event 2 is started"),
+        ([STARTED, changed(HELLO, data=encode({"text": "\ufffd"}))], "broken character"),
+        ([STARTED, changed(HELLO, data=b'{"text":"\xe6\xb5"}')], "cannot be read"),
+        ([STARTED, changed(HELLO, data=b'{"text":""}')], "without text"),
     ],
 )
 def test_a_reader_blames_what_may_never_happen(told: list[Event], blame: str) -> None:
@@ -131,7 +143,7 @@ def test_a_reader_blames_what_may_never_happen(told: list[Event], blame: str) ->
 def test_a_reader_that_goes_back_blames_what_has_changed() -> None:
     transcript = transcript_of(STARTED, HELLO)
     transcript.connected(1)
-    transcript.take(block_of(HELLO._replace(data=encode({"text": "other"}))), 0.0)
+    transcript.take(block_of(changed(HELLO, data=encode({"text": "other"}))), 0.0)
     assert "event 2 has changed" in transcript.violations[0]
 
 
@@ -155,7 +167,7 @@ async def answering(*replies: bytes) -> AsyncIterator[int]:
 
 
 def reply(*events: Event, is_whole: bool = True) -> bytes:
-    body = b"retry: 2000\n: ok\n\n" + b"".join(map(frame, events))
+    body = b"retry: 2000\n: ok\n\n" + b"".join(event.frame for event in events)
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     return head + b"%x\r\n%b\r\n" % (len(body), body) + (b"0\r\n\r\n" if is_whole else b"")
 
@@ -195,8 +207,8 @@ async def test_a_reader_blames_wrong_replies(replies: list[bytes], blame: str) -
 def test_our_parser_reads_what_httpx_sse_reads_wherever_the_bytes_are_cut(
     texts: list[str], draw: random.Random
 ) -> None:
-    events = [Event(1, n, Kind.TEXT, encode({"text": text})) for n, text in enumerate(texts, 1)]
-    wire = b": ok\n\n" + b":\n\n".join(map(frame, events))
+    events = [event_of(1, n, Kind.TEXT, encode({"text": text})) for n, text in enumerate(texts, 1)]
+    wire = b": ok\n\n" + b":\n\n".join(event.frame for event in events)
     cuts = sorted(draw.choices(range(len(wire) + 1), k=5))
     blocks, ours = Blocks(), []
     for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
@@ -242,11 +254,11 @@ def test_a_faultless_answer_passes_the_reckoning() -> None:
 @pytest.mark.parametrize(
     ("events", "run", "blame"),
     [
-        ([*STORY[:3], DONE._replace(data=b"{}")], RUN, "other events than the log"),
-        ([STARTED, HELLO, DONE._replace(seq=3)], RUN, "other events than the log"),
+        ([*STORY[:3], changed(DONE, data=b"{}")], RUN, "other events than the log"),
+        ([STARTED, HELLO, changed(DONE, seq=3)], RUN, "other events than the log"),
         ([STARTED, WORLD, DONE], RUN, "not contiguous"),
         (STORY[:3], RUN, "0 endings"),
-        ([*STORY, DONE._replace(seq=5)], RUN, "2 endings"),
+        ([*STORY, changed(DONE, seq=5)], RUN, "2 endings"),
         (STORY, replace(RUN, state=RunState.STOPPED), "stopped, with 1"),
     ],
 )
@@ -271,26 +283,28 @@ def test_a_stop_that_is_not_honoured_is_blamed() -> None:
     answer = answer_of(*STORY)
     answer.stops = [StopReply("stopped", 3)]
     assert "a stop was answered" in blamed(lambda c: reckoning.check_stops(c, answer))
-    texts = [HELLO._replace(seq=seq) for seq in range(2, 20)]
+    texts = [changed(HELLO, seq=seq) for seq in range(2, 20)]
     answer = answer_of(STARTED, *texts)
     answer.stops = [StopReply("running", 4)]
     assert "behind a confirmed stop" in blamed(lambda c: reckoning.check_stops(c, answer))
 
 
 def test_a_stop_that_nobody_asked_for_is_blamed() -> None:
-    answer = answer_of(STARTED, Event(1, 2, Kind.STOPPED, b"{}"))
+    answer = answer_of(STARTED, event_of(1, 2, Kind.STOPPED, b"{}"))
     assert "nobody asked for" in blamed(lambda c: reckoning.check_stops(c, answer))
 
 
 def test_a_failure_that_no_three_deaths_explain_is_blamed() -> None:
-    crashed = Event(1, 2, Kind.FAILED, encode({"code": "engine_crashed", "message": "", "retryable": False}))
+    crashed = event_of(
+        1, 2, Kind.FAILED, encode({"code": "engine_crashed", "message": "", "retryable": False})
+    )
     answer = answer_of(STARTED, crashed)
     deaths = [Blow("engine", signal.SIGKILL, -0.1, -0.1)] * 3
     for blows, is_blamed in ((deaths[:2], True), (deaths, False)):
         campaign = Campaign(1, blows=blows)
         reckoning.check_failure(campaign, answer)
         assert bool(campaign.violations) is is_blamed
-    other = Event(1, 2, Kind.FAILED, encode({"code": "internal", "message": "", "retryable": False}))
+    other = event_of(1, 2, Kind.FAILED, encode({"code": "internal", "message": "", "retryable": False}))
     campaign = Campaign(1, blows=deaths)
     reckoning.check_failure(campaign, answer_of(STARTED, other))
     assert campaign.violations
@@ -300,10 +314,10 @@ def test_a_failure_that_no_three_deaths_explain_is_blamed() -> None:
     ("events", "is_right"),
     [
         ([STARTED, HELLO, WORLD, DONE], True),
-        ([STARTED, HELLO, DONE._replace(kind=Kind.STOPPED, seq=3, data=b"{}")], True),
-        ([STARTED, HELLO, DONE._replace(seq=3)], False),
-        ([STARTED, WORLD._replace(seq=2), DONE._replace(kind=Kind.STOPPED, seq=3, data=b"{}")], False),
-        ([STARTED, HELLO, HELLO._replace(seq=3), DONE._replace(kind=Kind.STOPPED, data=b"{}")], False),
+        ([STARTED, HELLO, changed(DONE, kind=Kind.STOPPED, seq=3, data=b"{}")], True),
+        ([STARTED, HELLO, changed(DONE, seq=3)], False),
+        ([STARTED, changed(WORLD, seq=2), changed(DONE, kind=Kind.STOPPED, seq=3, data=b"{}")], False),
+        ([STARTED, HELLO, changed(HELLO, seq=3), changed(DONE, kind=Kind.STOPPED, data=b"{}")], False),
     ],
 )
 async def test_done_is_the_whole_undisturbed_answer_and_stopped_a_beginning_of_it(

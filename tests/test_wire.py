@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sseclient import SSEClient
 
-from inkstream.events import Cursor, Event, Kind, Note, encode, fold, frame
+from inkstream.events import Cursor, Event, Kind, Note, encode, fold, framed
 
 WIRE = Path(__file__).parent.parent / "wire"
 SCHEMA = json.loads((WIRE / "events.schema.json").read_text(encoding="utf-8"))
@@ -39,7 +39,8 @@ def events_of(parsed: list[tuple[str, str, str]]) -> list[Event]:
     for last_id, kind, data in parsed:
         if kind in set(Kind):
             cursor = Cursor.parse(last_id)
-            events.append(Event(cursor.epoch or 0, cursor.seq, Kind(kind), data.encode()))
+            frame = framed(cursor.epoch or 0, cursor.seq, Kind(kind), data.encode())
+            events.append(Event(cursor.epoch or 0, cursor.seq, Kind(kind), frame))
     return events
 
 
@@ -69,9 +70,10 @@ def test_the_encoder_writes_a_transcript_byte_for_byte(name: str) -> None:
     for given_id, kind, data in parse(stream):
         last_id = given_id or last_id
         cursor = Cursor.parse(last_id) if last_id else Cursor()
-        note = Note(json.loads(data).get("key", ""), data.encode())
-        event = note if kind == "note" else Event(cursor.epoch or 0, cursor.seq, Kind(kind), data.encode())
-        written.append(frame(event))
+        if kind == "note":
+            written.append(Note(json.loads(data).get("key", ""), data.encode()).frame)
+        else:
+            written.append(framed(cursor.epoch or 0, cursor.seq, Kind(kind), data.encode()))
     assert written == blocks
 
 
@@ -82,20 +84,21 @@ EVENTS = st.lists(st.tuples(st.integers(1, 10**6), st.text(max_size=40)), min_si
 def test_any_text_survives_the_stream_however_it_is_cut(
     items: list[tuple[int, str]], cuts: list[int]
 ) -> None:
-    events = [
-        Event(epoch, seq, Kind.TEXT, encode({"text": text})) for seq, (epoch, text) in enumerate(items, 1)
+    frames = [
+        framed(epoch, seq, Kind.TEXT, encode({"text": text})) for seq, (epoch, text) in enumerate(items, 1)
     ]
-    stream = b"retry: 2000\n: ok\n\n" + b"".join(map(frame, events)) + b":\n\n"
+    stream = b"retry: 2000\n: ok\n\n" + b"".join(frames) + b":\n\n"
     parsed = parse(stream, [min(cut, len(stream)) for cut in cuts])
     assert [json.loads(data)["text"] for _, _, data in parsed] == [text for _, text in items]
-    assert [Cursor.parse(last_id) for last_id, _, _ in parsed] == [Cursor(e.seq, e.epoch) for e in events]
+    cursors = [Cursor(seq, epoch) for seq, (epoch, _) in enumerate(items, 1)]
+    assert [Cursor.parse(last_id) for last_id, _, _ in parsed] == cursors
 
 
 @given(EVENTS)
 def test_another_reader_agrees(items: list[tuple[int, str]]) -> None:
     decoder, texts = SSEDecoder(), []
     for seq, (epoch, text) in enumerate(items, 1):
-        for line in frame(Event(epoch, seq, Kind.TEXT, encode({"text": text}))).decode().split("\n")[:-1]:
+        for line in framed(epoch, seq, Kind.TEXT, encode({"text": text})).decode().split("\n")[:-1]:
             if (event := decoder.decode(line)) is not None:
                 texts.append((event.event, event.id, json.loads(event.data)["text"]))
     assert texts == [("text", f"{epoch}:{seq}", text) for seq, (epoch, text) in enumerate(items, 1)]

@@ -11,9 +11,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from inkstream.errors import Overloaded
 
@@ -23,11 +22,21 @@ LONGEST_RETRY_SECONDS = 120
 
 @dataclass(eq=False, slots=True)
 class Ticket:
+    """A place in the queue, then a slot: ``async with`` waits for it, holds it and gives it back."""
+
+    admission: Admission
     on_place: Callable[[int], None]
     is_suspect: bool
     has_written: bool = False
     place: int = 0
-    granted: asyncio.Event = field(default_factory=asyncio.Event)
+    granted: asyncio.Future[None] | None = None  # there is one only while it waits
+
+    async def __aenter__(self) -> Ticket:
+        await self.admission.enter(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.admission.leave(self)
 
 
 class Admission:
@@ -70,19 +79,23 @@ class Admission:
         self._slots = slots
         self._let_in()
 
-    @asynccontextmanager
-    async def turn(
-        self, on_place: Callable[[int], None], *, is_suspect: bool = False
-    ) -> AsyncIterator[Ticket]:
-        """Wait for a slot and hold it. ``on_place`` hears every change of place: 1 is next, 0 is in."""
-        ticket = Ticket(on_place, is_suspect)
+    def turn(self, on_place: Callable[[int], None], *, is_suspect: bool = False) -> Ticket:
+        """To be entered. ``on_place`` hears every change of place: 1 is next, 0 is in."""
+        return Ticket(self, on_place, is_suspect)
+
+    async def enter(self, ticket: Ticket) -> None:
         self._waiting.append(ticket)
         self._let_in()
+        if ticket in self._inside:
+            return
+        ticket.granted = asyncio.get_running_loop().create_future()
         try:
-            await ticket.granted.wait()
-            yield ticket
+            await ticket.granted
+        except BaseException:
+            self.leave(ticket)
+            raise
         finally:
-            self._leave(ticket)
+            ticket.granted = None
 
     def has_written(self, ticket: Ticket) -> None:
         """Its prompt is harmless. Told once or more often."""
@@ -90,7 +103,7 @@ class Admission:
             ticket.has_written = True
             self._let_in()
 
-    def _leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: Ticket) -> None:
         if ticket in self._inside:
             self._inside.remove(ticket)
             self._left_at.append(time.monotonic())
@@ -103,7 +116,8 @@ class Admission:
             ticket = self._waiting.popleft()
             self._inside.add(ticket)
             self._tell(ticket, 0)
-            ticket.granted.set()
+            if ticket.granted is not None and not ticket.granted.done():
+                ticket.granted.set_result(None)
         for place, ticket in enumerate(self._waiting, 1):
             self._tell(ticket, place)
 

@@ -19,12 +19,16 @@ from inkstream.history import Message as StoredMessage
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The resolved request: nothing in it is left to a default any more."""
+    """The resolved request: nothing in it is left to a default any more.
+
+    ``left_out`` counts the messages of the conversation that did not fit into the prompt.
+    """
 
     prompt: Prompt
     sampling: Sampling
     model: str
     fingerprint: str
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,16 @@ def decode_pin(stored: bytes | dict[str, Any] | None) -> Pin | None:
     if not stored:
         return None
     pin = orjson.loads(stored) if isinstance(stored, bytes) else stored
-    return Pin(Prompt(**pin["prompt"]), _sampling(pin["sampling"]), pin["model"], pin["fingerprint"])
+    prompt, sampling = Prompt(**pin["prompt"]), _sampling(pin["sampling"])
+    return Pin(prompt, sampling, pin["model"], pin["fingerprint"], pin.get("left_out", 0))
 
 
-def encode_seam(raw: str, chunk: Chunk) -> bytes:
-    """The private part of a text event: what a continuing engine must know was emitted with it."""
-    return encode([raw, chunk.ids, chunk.tokens, chunk.logprobs])
+def encode_seam(raw: str | None, chunk: Chunk) -> bytes:
+    """The private part of a text event: what a continuing engine must know was emitted with it.
+
+    ``raw`` is what the model wrote for it, None where that is the text that everybody sees.
+    """
+    return orjson.dumps((raw, chunk.ids, chunk.tokens, chunk.logprobs))
 
 
 def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
@@ -84,7 +92,7 @@ def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
         if event.kind is not Kind.TEXT:
             continue
         raw, more_ids, count, _ = orjson.loads(event.seam)
-        texts.append(raw)
+        texts.append(event.payload["text"] if raw is None else raw)
         tokens += count
         ids = None if ids is None or more_ids is None else (*ids, *more_ids)
     return Emitted("".join(texts), ids, tokens)

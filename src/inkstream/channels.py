@@ -6,16 +6,14 @@ Models that think open with ``<think>`` and close with ``</think>``. The tags co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Literal
+from typing import Literal, NamedTuple
 
 OPEN, CLOSE = "<think>", "</think>"
 Channel = Literal["text", "thinking"]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Visible ``text`` of one channel, and the ``raw`` text that it took, tags and all."""
 
     channel: Channel
@@ -43,8 +41,13 @@ class ChannelSplitter:
         self._dropped = ""  # decided, but nothing to see: goes with the next piece
         self._rest = ""  # undecided
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all that comes is the answer itself."""
+        return self._state is _State.ANSWER
+
     def feed(self, raw: str) -> list[Piece]:
-        if self._state is _State.ANSWER:
+        if self.is_plain:
             return [Piece("text", raw, raw)] if raw else []
         self._rest += raw
         pieces: list[Piece] = []

@@ -99,6 +99,12 @@ class Settings:
     retention_hours: float = _setting(
         24.0, "how long an ended run can be replayed", "回答结束后仍可重放的时长（小时）", at_least=0
     )
+    undo_hours: float = _setting(
+        24.0,
+        "how long a deleted chat can be restored before it is gone for good",
+        "已删除的对话可以恢复的时长（小时），之后彻底清除",
+        at_least=0,
+    )
     linger_seconds: float = _setting(
         30.0,
         "how long a /stream run lives without a reader",

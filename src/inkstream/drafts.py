@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+
+import orjson
+
 from inkstream.ask import encode_seam
-from inkstream.channels import ChannelSplitter, Piece
+from inkstream.channels import Piece
 from inkstream.engines import Chunk, Finish
 from inkstream.events import Draft, Kind, encode
 
@@ -14,35 +19,40 @@ def failed(code: str, message: str, *, retryable: bool = False) -> Draft:
     return Draft(Kind.FAILED, encode({"code": code, "message": message, "retryable": retryable}))
 
 
-def joined(first: Chunk, second: Chunk) -> Chunk:
-    """One chunk that says what both say."""
-    ids = None if first.ids is None or second.ids is None else first.ids + second.ids
-    logprobs = second.logprobs if first.logprobs is None else [*first.logprobs, *(second.logprobs or ())]
-    return Chunk(first.text + second.text, first.tokens + second.tokens, ids, logprobs)
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """One chunk that says what all say; of none, one that says nothing."""
+    if len(chunks) == 1:
+        return chunks[0]
+    every = [chunk.ids for chunk in chunks if chunk.ids is not None]
+    logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
+    return Chunk(
+        "".join([chunk.text for chunk in chunks]),
+        sum(chunk.tokens for chunk in chunks),
+        tuple(chain.from_iterable(every)) if len(every) == len(chunks) else None,
+        logprobs or None,
+    )
 
 
 def text_drafts(pieces: list[Piece], chunk: Chunk) -> list[Draft]:
     """The events of what became visible. Its tokens are accounted for with the last of them."""
-    drafts = []
-    for piece in pieces:
-        is_last = piece is pieces[-1]
-        public = (
-            {"text": piece.text}
-            if piece.channel == "text"
-            else {"text": piece.text, "channel": piece.channel}
-        )
-        none_of_it = Chunk("", 0, None if chunk.ids is None else ())
-        drafts.append(
-            Draft(Kind.TEXT, encode(public), encode_seam(piece.raw, chunk if is_last else none_of_it))
-        )
-    return drafts
+    if len(pieces) <= 1:
+        return [_text_draft(piece, chunk) for piece in pieces]
+    none_of_it = Chunk("", 0, None if chunk.ids is None else ())
+    return [*(_text_draft(piece, none_of_it) for piece in pieces[:-1]), _text_draft(pieces[-1], chunk)]
 
 
-def last_words(splitter: ChannelSplitter, unseen: Chunk, finish: Finish) -> list[Draft]:
-    """The events of what came with the end, and of what was held back until it."""
-    if finish.last is None:
-        return text_drafts(splitter.flush(), unseen)
-    return text_drafts(splitter.feed(finish.last.text) + splitter.flush(), joined(unseen, finish.last))
+def plain_draft(chunk: Chunk) -> Draft:
+    """The event of a chunk that is the answer itself, as nearly all are."""
+    return Draft(Kind.TEXT, b'{"text":%b}' % orjson.dumps(chunk.text), encode_seam(None, chunk))
+
+
+def _text_draft(piece: Piece, chunk: Chunk) -> Draft:
+    channel, text, raw = piece
+    if channel == "text":
+        data = b'{"text":%b}' % orjson.dumps(text)
+    else:
+        data = orjson.dumps({"text": text, "channel": channel})
+    return Draft(Kind.TEXT, data, encode_seam(None if raw == text else raw, chunk))
 
 
 def done(finish: Finish, timings: dict[str, float]) -> Draft:

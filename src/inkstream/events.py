@@ -50,7 +50,10 @@ class Kind(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        return self in (Kind.DONE, Kind.STOPPED, Kind.FAILED)
+        return self in ENDINGS
+
+
+ENDINGS = frozenset({Kind.DONE, Kind.STOPPED, Kind.FAILED})
 
 
 NEXT: dict[tuple[RunState, Kind], RunState] = {
@@ -76,18 +79,48 @@ class Draft(NamedTuple):
 
 
 class Event(NamedTuple):
-    """An event as the log holds it. ``epoch`` is that of the claim under which it was appended."""
+    """An event as the log holds it. ``epoch`` is that of the claim under which it was appended.
+
+    ``frame`` is the server-sent event exactly as it goes over the wire: encoded once, when it is appended.
+    """
 
     epoch: int
     seq: int
     kind: Kind
-    data: bytes
+    frame: bytes
     seam: bytes = b""
+
+    @property
+    def data(self) -> bytes:
+        """The public part, JSON."""
+        return self.frame.split(b"\n", 2)[2][len(b"data: ") : -len(FRAME_END)]
 
     @property
     def payload(self) -> dict[str, Any]:
         payload: dict[str, Any] = orjson.loads(self.data)
         return payload
+
+
+FRAME_END = b"\n\n"
+_KIND_LINES = {kind: b"\nevent: %b\ndata: " % kind.value.encode() for kind in Kind}
+_KINDS = {b"event: %b" % kind.value.encode(): kind for kind in Kind}
+
+
+def framed(epoch: int, seq: int, kind: Kind, data: bytes) -> bytes:
+    """One server-sent event, exactly as ``wire/`` has it. ``data`` is JSON without a line break."""
+    return b"id: %d:%d%b%b\n\n" % (epoch, seq, _KIND_LINES[kind], data)
+
+
+def unframed(frame: bytes, seam: bytes = b"") -> Event:
+    """The event that ``framed`` wrote down."""
+    number, kind, _ = frame.split(b"\n", 2)
+    epoch, _, seq = number[len(b"id: ") :].partition(b":")
+    return Event(int(epoch), int(seq), _KINDS[kind], frame, seam)
+
+
+def cut(frames: bytes) -> list[bytes]:
+    """Frames that lie one after the other, each by itself. No data has a line break, so none is cut."""
+    return [frame + FRAME_END for frame in frames.split(FRAME_END)[:-1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +129,35 @@ class Note:
 
     key: str
     data: bytes
+
+    @property
+    def frame(self) -> bytes:
+        return b"event: note\ndata: %b\n\n" % self.data
+
+
+class Batch:
+    """What a reader is given: a stretch of one run, its notes first. One object for all readers.
+
+    ``frames`` is all of it as the wire has it. ``last_seq`` is how far a reader has come that has taken it,
+    and ``is_last`` says that it ends with the terminal event.
+    """
+
+    __slots__ = ("_events", "frames", "is_last", "last_seq", "notes")
+
+    def __init__(
+        self, frames: bytes, last_seq: int, *, is_last: bool = False, notes: tuple[Note, ...] = ()
+    ) -> None:
+        """``frames`` are those of the events alone; those of the notes come before them."""
+        self.frames = b"".join([*(note.frame for note in notes), frames]) if notes else frames
+        self.last_seq, self.is_last, self.notes = last_seq, is_last, notes
+        self._events: list[Event] | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        """The events, without their seams, which no reader is given. Decoded when first asked for."""
+        if self._events is None:
+            self._events = [unframed(frame) for frame in cut(self.frames)[len(self.notes) :]]
+        return self._events
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +180,6 @@ def encode(payload: object) -> bytes:
     """The one encoding of what is stored and sent."""
     # Copied: the bytes that orjson returns keep its buffer of 4 KiB, and events are kept by the thousand.
     return memoryview(orjson.dumps(payload)).tobytes()
-
-
-def frame(event: Event | Note) -> bytes:
-    """One server-sent event, exactly as ``wire/`` has it."""
-    if isinstance(event, Note):
-        return b"event: note\ndata: %b\n\n" % event.data
-    return b"id: %d:%d\nevent: %b\ndata: %b\n\n" % (
-        event.epoch,
-        event.seq,
-        event.kind.value.encode(),
-        event.data,
-    )
 
 
 Parts = list[dict[str, Any]]

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inkstream.api import create_app, open_services
-from inkstream.api.sse import ABORT, OpenStreams
+from inkstream.api.sse import CONNECTION, OpenStreams
 from inkstream.config import Settings
 from inkstream.engines import Engine, Phase, Status
 from inkstream.engines.link import LinkEngine
@@ -25,11 +25,38 @@ SEND_BUFFER_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """Lets the app cut a connection whose reader takes nothing; ASGI itself has no word for that."""
+    """The server's side of ``inkstream.api.sse.Connection``, which it hands to the app.
+
+    It writes what uvicorn would write for a part of a body of unknown length: HTTP/1.1's chunks.
+    """
+
+    on_lost: Callable[[], None] | None = None
+    _written = 0
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]  # ours alone
+        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]  # ours alone
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def send(self, piece: bytes) -> bool:
+        chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
+        self._written += len(chunk)
+        self.transport.write(chunk)
+        return not self.flow.write_paused
+
+    async def drained(self) -> None:
+        await self.flow.drain()
+
+    def backlog(self) -> tuple[int, int]:
+        waiting = self.transport.get_write_buffer_size()
+        return waiting, self._written - waiting
+
+    def abort(self) -> None:
+        self.transport.abort()
 
 
 class Server(uvicorn.Server):
@@ -65,7 +92,7 @@ class Gateway:
 
         Raises ConfigError for a port that cannot be had, FolderInUse, LogUnwritable, LogError.
         """
-        streams = OpenStreams()
+        streams = OpenStreams(self._settings.heartbeat_seconds, self._settings.patience_seconds)
         with contextlib.closing(listen(self._settings)) as sock:
             port = sock.getsockname()[1]
             async with (

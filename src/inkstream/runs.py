@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Self
@@ -20,9 +20,10 @@ from typing import Self
 from inkstream.admission import Admission
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
 from inkstream.config import Settings
+from inkstream.conversation import Told, made_with
 from inkstream.drafts import STOPPED, failed
 from inkstream.drive import Drive, Surroundings
-from inkstream.engines import Emitted, Engine, Phase, Prompt, Status
+from inkstream.engines import Emitted, Engine, Phase, Status
 from inkstream.errors import (
     Conflict,
     EngineFailed,
@@ -33,19 +34,19 @@ from inkstream.errors import (
     NotFound,
     Overloaded,
 )
-from inkstream.events import Cursor, Event, Note, Parts, fold
+from inkstream.events import Cursor, Parts, fold
 from inkstream.history import History, Message
-from inkstream.log import Log, NewRun, Run
+from inkstream.log import Log, NewRun, Reader, Run
+from inkstream.pinning import events_of, told
 
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 3.0
 BEATS_PER_ROUND = 10
-EXPIRE_RUNS = 50
+EXPIRE_ROWS = 64
 FIRST_READER_SECONDS = 10.0  # how long a run that dies with its reader waits for the first one
 STOP_WAIT_SECONDS = 2.0
 LIVE_BACKLOG = 256
-READ_EVENTS = 4096
 
 UNREACHABLE = Status(
     Phase.GIVEN_UP,
@@ -97,15 +98,15 @@ class Runs:
 
         Raises Invalid (nothing was created), KeyReused, Overloaded, LogUnwritable.
         """
-        prompt = None
+        known = None
         if key is None or await self._log.find(principal, key) is None:
             self._require_engine()
             self.admission.require_room(len(self._drives))
-            prompt = await self._rendered(ask)
+            known = await self._told(ask)
         new = NewRun(uuid.uuid4().hex, principal, ask.encode(), key, body_hash)
         run, is_new = await self._log.create(new)
         if is_new:
-            self._start_driving(run, ask, prompt)
+            self._start_driving(run, ask, known)
             await self._write_down(run, ask)
         return run
 
@@ -118,12 +119,12 @@ class Runs:
                 retry_after_seconds=60,
             )
 
-    async def _rendered(self, ask: Ask) -> Prompt | None:
+    async def _told(self, ask: Ask) -> Told | None:
         """The prompt, where the engine is there to say whether it fits. Raises Invalid."""
         if self.engine.status.phase is not Phase.READY or ask.pin is not None:
             return None
         try:
-            return await self.engine.render(ask.messages)
+            return await told(self.engine, ask)
         except EngineFailed as error:
             raise Invalid(error.message, code=error.code) from error
         except EngineLost:
@@ -139,38 +140,41 @@ class Runs:
 
     # Driving
 
-    def _start_driving(self, run: Run, ask: Ask, prompt: Prompt | None = None) -> None:
-        drive = Drive(run, ask, self._around, prompt)
+    def _start_driving(self, run: Run, ask: Ask, known: Told | None = None) -> None:
+        drive = Drive(run, ask.linger_seconds, self._around, known)
         self._drives[run.id] = drive
         if ask.linger_seconds is not None:
             self._arm(drive, max(ask.linger_seconds, FIRST_READER_SECONDS))
-        self._spawn(self._drive(drive))
+        drive.task = self._spawn(self._drive(drive))
         self._tell(run)
 
     async def _drive(self, drive: Drive) -> None:
         try:
             if await drive.until_ended():
-                await self._conclude(drive.run.id, drive.ask)
+                await self._conclude(drive.id)
         except LogError as error:  # recovery takes it up again
-            logger.error("run %s: %s", drive.run.id, error.message)
+            logger.error("run %s: %s", drive.id, error.message)
         finally:
             self._disarm(drive)
-            del self._drives[drive.run.id]
+            del self._drives[drive.id]
 
-    async def _conclude(self, run_id: str, ask: Ask) -> None:
+    async def _conclude(self, run_id: str) -> None:
         """After the terminal event: the message, then the run is settled."""
         run = await self._log.get(run_id)
         if run is None:
             return
-        if ask.answer is not None:
-            await self.history.upsert(await self._message(run, ask.answer))
+        answer = Ask.decode(run.record).answer
+        if answer is not None:
+            await self.history.upsert(await self._message(run, answer))
         await self._log.settle(run_id)
         self._tell(run)
 
     async def _message(self, run: Run, answer: Message) -> Message:
         """The message as the log tells it now."""
-        events = await self._events(run.id)
+        events = await events_of(self._log, run.id)
         ending = events[-1] if events and events[-1].kind.is_terminal else None
+        if events and (pin := decode_pin(events[0].seam)) is not None:
+            answer = replace(answer, made_with=made_with(answer, pin), left_out=pin.left_out)
         return replace(
             answer,
             parts=fold(events, answer.parts),
@@ -179,12 +183,6 @@ class Runs:
             ending=ending.payload if ending else None,
             last_id=f"{events[-1].epoch}:{events[-1].seq}" if events else None,
         )
-
-    async def _events(self, run: str) -> list[Event]:
-        events: list[Event] = []
-        while page := await self._log.read(run, len(events), READ_EVENTS):
-            events += page
-        return events
 
     # Reading
 
@@ -211,7 +209,7 @@ class Runs:
         run = await self._log.get(run_id) if run_id else None
         if run is None or run.principal != principal:
             return None, None
-        events = await self._events(run.id)
+        events = await events_of(self._log, run.id)
         ask = Ask.decode(run.record)
         pin = decode_pin(events[0].seam) if events else None
         return pin or ask.pin, emitted_by(events, ask.prefix)
@@ -229,7 +227,7 @@ class Runs:
     async def text(self, principal: str, run_id: str) -> Parts:
         """All parts that the run itself has written."""
         run = await self.get(principal, run_id)
-        return fold(await self._events(run.id))
+        return fold(await events_of(self._log, run.id))
 
     async def require_cursor(self, run: Run, cursor: Cursor) -> None:
         """Raises Conflict ``reset`` where the log has no such event."""
@@ -242,24 +240,22 @@ class Runs:
                 code="reset",
             )
 
-    async def follow(self, principal: str, run_id: str, after: int) -> AsyncGenerator[list[Event | Note]]:
-        """See ``Log.follow``. While this is open the run has a reader. Raises NotFound, Expired."""
+    async def follow(self, principal: str, run_id: str, after: int, reader: Reader) -> None:
+        """See ``Log.follow``. Until this returns the run has a reader. Raises NotFound, Expired."""
         drive = self._drives.get(run_id)
-        if drive is not None and drive.run.principal != principal:
+        if drive is not None and drive.principal != principal:
             drive = None
         if drive is not None:  # before anything is awaited: a reader that leaves at once has been one
             drive.readers += 1
             self._disarm(drive)
         try:
             await self.get(principal, run_id)
-            async with contextlib.aclosing(self._log.follow(run_id, after)) as batches:
-                async for batch in batches:
-                    yield batch
+            await self._log.follow(run_id, after, reader)
         finally:
             if drive is not None:
                 drive.readers -= 1
-                if drive.readers == 0 and drive.ask.linger_seconds is not None:
-                    self._arm(drive, drive.ask.linger_seconds)
+                if drive.readers == 0 and drive.linger_seconds is not None:
+                    self._arm(drive, drive.linger_seconds)
 
     # Stopping
 
@@ -271,19 +267,16 @@ class Runs:
         if drive is None or run.state.is_terminal:
             return run
         drive.end_with(STOPPED)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_WAIT_SECONDS):
-                async for _ in self._log.follow(run_id, run.last_seq):
-                    pass
+        await asyncio.wait([drive.task], timeout=STOP_WAIT_SECONDS)
         return await self.get(principal, run_id)
 
     def _arm(self, drive: Drive, seconds: float) -> None:
-        if drive.run.id in self._drives:
+        if drive.id in self._drives:
             loop = asyncio.get_running_loop()
-            self._timers[drive.run.id] = loop.call_later(seconds, drive.end_with, STOPPED)
+            self._timers[drive.id] = loop.call_later(seconds, drive.end_with, STOPPED)
 
     def _disarm(self, drive: Drive) -> None:
-        timer = self._timers.pop(drive.run.id, None)
+        timer = self._timers.pop(drive.id, None)
         if timer is not None:
             timer.cancel()
 
@@ -291,13 +284,13 @@ class Runs:
 
     async def recover(self) -> None:
         """Take up every run that nobody drives: conclude what has ended, go on with the rest."""
-        # Sorted out at once: a run that is driven now may have ended by the time that its turn comes.
-        left = [run for run in await self._log.open_runs() if run.id not in self._drives]
+        # Asked twice: a run may have been created, or its drive begun, since the log looked.
+        left = [run for run in await self._log.open_runs(but=self._drives) if run.id not in self._drives]
         for run in left:
-            ask = Ask.decode(run.record)
             if run.state.is_terminal:
-                await self._conclude(run.id, ask)
+                await self._conclude(run.id)
                 continue
+            ask = Ask.decode(run.record)
             await self._write_down(run, ask)
             self._start_driving(run, ask)
             if run.stop_requested or ask.linger_seconds == 0:
@@ -312,8 +305,9 @@ class Runs:
                 if beat % BEATS_PER_ROUND == 0:
                     await self.recover()
                     before = time.time() - self._settings.retention_hours * 3600
-                    while await self._log.expire(before, EXPIRE_RUNS):
+                    while await self._log.expire(before, EXPIRE_ROWS):
                         pass
+                    await self.history.purge(time.time() - self._settings.undo_hours * 3600)
             except LogError as error:
                 logger.error("%s", error.message)
 
@@ -381,10 +375,11 @@ class Runs:
 
     # Tasks
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
+        return task
 
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from inkstream.channels import ChannelSplitter
-from inkstream.engines import Chunk, Emitted, Message, Request, Sampling
+from inkstream.engines import Chunk, Emitted, Message, Progress, Request, Sampling
 from inkstream.engines.scripted import Script, Scripted
-from inkstream.events import Event, Kind, Parts, RunState, fold
+from inkstream.events import Event, Kind, Parts, RunState, fold, framed
 from inkstream.history import History
 from inkstream.history import Message as Stored
 from inkstream.log import Run
@@ -196,7 +196,9 @@ async def undisturbed(answer: Answer, script: Script) -> Parts:
     sampling = Sampling(
         **{**answer.question.sampling, "stop": tuple(answer.question.sampling.get("stop", ()))}
     )
-    items = [item async for item in engine.generate(Request("x", prompt, sampling), Emitted())]
+    items: list[Chunk | Progress] = []
+    finish = await engine.generate(Request("x", prompt, sampling), Emitted(), items.append)
+    items += [finish.last] if finish.last else []
     splitter = ChannelSplitter()
     pieces = splitter.feed("".join(item.text for item in items if isinstance(item, Chunk)))
     parts: Parts = []
@@ -208,7 +210,7 @@ async def undisturbed(answer: Answer, script: Script) -> Parts:
 
 
 def folded(events: Iterable[Received]) -> Parts:
-    return fold(Event(e.epoch, e.seq, e.kind, e.data) for e in events)
+    return fold(Event(e.epoch, e.seq, e.kind, framed(e.epoch, e.seq, e.kind, e.data)) for e in events)
 
 
 def spelled(parts: Parts) -> list[tuple[str, str]]:

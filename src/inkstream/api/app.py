@@ -10,12 +10,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import inkstream
-from inkstream.api import article, docs, native, openai, ops
+from inkstream.api import article, chats, docs, native, openai, ops, transfer
 from inkstream.api.body import BodyLimit
 from inkstream.api.errors import error_response
 from inkstream.api.guard import Guard
 from inkstream.api.page import Page
 from inkstream.api.services import Services
+from inkstream.api.sse import outlasting
 from inkstream.config import Settings
 from inkstream.errors import InkstreamError, Invalid
 
@@ -25,7 +26,7 @@ def create_app(services: Services) -> ASGIApp:
     settings = services.settings
     app = FastAPI(title="inkstream", version=inkstream.__version__, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (native, article, openai, ops, docs):
+    for module in (native, chats, transfer, article, openai, ops, docs):
         app.include_router(module.router)
     app.mount("/", Page(settings))
     app.add_exception_handler(InkstreamError, _ours)
@@ -46,7 +47,7 @@ def _wrapped(app: ASGIApp, settings: Settings) -> ASGIApp:
             expose_headers=["Retry-After"],
             allow_credentials=True,
         )
-    return _stripped(app, settings.base_path) if settings.base_path else app
+    return outlasting(_stripped(app, settings.base_path) if settings.base_path else app)
 
 
 def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:

@@ -29,12 +29,12 @@ from starlette.responses import Response
 
 from inkstream.api.chunker import Chunker, Grain
 from inkstream.api.services import SamplingIn, Services, principal_of, services
-from inkstream.api.sse import OPENING, frames_of
+from inkstream.api.sse import OPENING
 from inkstream.ask import Ask
 from inkstream.config import Settings
 from inkstream.engines import Message
 from inkstream.errors import Conflict, Invalid
-from inkstream.events import Event, Kind, Note, encode, text_of
+from inkstream.events import Event, Kind, encode, text_of
 
 router = APIRouter()
 
@@ -181,8 +181,7 @@ async def _answer(request: Request, asked: StreamIn, cursor: str | None, key: st
         started = await here.runs.start(principal, asked.ask(here.settings), key or None, asked.digest())
         run, position = started.id, Position()
     writer = _Writer(run, asked.format, asked.chunk, position)
-    frames = frames_of(here.runs.follow(principal, run, 0), writer.frames)
-    return here.stream(frames, opening=OPENING + writer.cursor())
+    return here.follow(principal, run, write=writer.frames, opening=OPENING + writer.cursor())
 
 
 def _parsed(cursor: str) -> tuple[str, str]:
@@ -225,14 +224,12 @@ class _Writer:
     def cursor(self) -> bytes:
         return b"%b%d\n\n" % (self._id, self._chars)
 
-    def frames(self, item: Event | Note) -> bytes:
-        if isinstance(item, Note):
-            return b""
-        if item.kind is Kind.TEXT:
-            said = item.payload
+    def frames(self, event: Event) -> bytes:
+        if event.kind is Kind.TEXT:
+            said = event.payload
             return b"" if "channel" in said else self._messages(self._chunker.feed(said["text"]))
-        if item.kind.is_terminal:
-            return self._messages(self._chunker.flush()) + self._ending(item)
+        if event.kind.is_terminal:
+            return self._messages(self._chunker.flush()) + self._ending(event)
         return b""
 
     def _messages(self, chunks: list[str]) -> bytes:

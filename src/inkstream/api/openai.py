@@ -11,8 +11,7 @@ Hanging up ends the run: these clients cannot come back to an answer. Deliberate
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -23,11 +22,10 @@ from starlette.responses import Response
 
 from inkstream.api.errors import error_body, error_response
 from inkstream.api.services import SamplingIn, Services, json_response, principal_of, services
-from inkstream.api.sse import frames_of
 from inkstream.ask import Ask
 from inkstream.engines import Message, Sampling
 from inkstream.errors import EngineError, EngineLost, InkstreamError, Invalid, NotFound, Overloaded
-from inkstream.events import Event, Kind, Note
+from inkstream.events import Batch, Event, Kind, fold
 from inkstream.log import Run
 
 router = APIRouter(prefix="/v1")
@@ -196,11 +194,10 @@ async def create_chat_completion(request: Request, asked: CompletionIn) -> Respo
     asked.require_possible()
     _require_model(here, asked.model)
     run = await here.runs.start(principal, asked.ask())
-    batches = here.runs.follow(principal, run.id, 0)
     if asked.stream:
         writer = _Writer(run, asked.wants_usage)
-        return here.stream(frames_of(batches, writer.frames), opening=b": ok\n\n")
-    return await _while_connected(request, _whole(run, batches))
+        return here.follow(principal, run.id, write=writer.frames, opening=b": ok\n\n")
+    return await _while_connected(request, _whole(here, principal, run))
 
 
 class _Writer:
@@ -210,11 +207,9 @@ class _Writer:
         self._run, self._wants_usage = run, wants_usage
         self._head = b""
 
-    def frames(self, item: Event | Note) -> bytes:
-        if isinstance(item, Note):
-            return b""
-        payload = item.payload
-        match item.kind:
+    def frames(self, event: Event) -> bytes:
+        payload = event.payload
+        match event.kind:
             case Kind.STARTED:
                 self._head = self._common(payload["model"])
                 return self._delta(b'{"role":"assistant","content":""}')
@@ -254,33 +249,39 @@ class _Writer:
         return frames + b"data: [DONE]\n\n"
 
 
-async def _whole(run: Run, batches: AsyncGenerator[list[Event | Note]]) -> Response:
+class _Collector:
+    """A reader that keeps a whole run."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def take(self, batch: Batch) -> bool:
+        self.events += batch.events
+        return True
+
+    async def ready(self) -> None:
+        """It always is."""
+
+
+async def _whole(here: Services, principal: str, run: Run) -> Response:
     """The answer in one piece. A run that fails is an error reply, whatever it has written."""
-    texts: dict[str, list[str]] = {"content": [], "reasoning_content": []}
-    model = ""
-    async with aclosing(batches):
-        async for batch in batches:
-            for event in batch:
-                if isinstance(event, Note):
-                    continue
-                payload = event.payload
-                match event.kind:
-                    case Kind.STARTED:
-                        model = payload["model"]
-                    case Kind.TEXT:
-                        field = "content" if "channel" not in payload else "reasoning_content"
-                        texts[field].append(payload["text"])
-                    case Kind.FAILED:
-                        return error_response(_failure(payload), "/v1")
-                    case Kind.DONE | Kind.STOPPED:
-                        return json_response(_completion(run, model, texts, payload))
-    raise EngineLost("the server is closing. Ask again.", code="shutting_down")
+    collector = _Collector()
+    await here.runs.follow(principal, run.id, 0, collector)
+    events = collector.events
+    if not events or not events[-1].kind.is_terminal:
+        raise EngineLost("the server is closing. Ask again.", code="shutting_down")
+    if events[-1].kind is Kind.FAILED:
+        return error_response(_failure(events[-1].payload), "/v1")
+    return json_response(_completion(run, events))
 
 
-def _completion(run: Run, model: str, texts: dict[str, list[str]], ending: dict[str, Any]) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(texts["content"])}
-    if texts["reasoning_content"]:
-        message["reasoning_content"] = "".join(texts["reasoning_content"])
+def _completion(run: Run, events: list[Event]) -> dict[str, Any]:
+    texts = {part["type"]: part["text"] for part in fold(events)}
+    model = events[0].payload["model"] if events[0].kind is Kind.STARTED else ""
+    ending = events[-1].payload
+    message: dict[str, Any] = {"role": "assistant", "content": texts.get("text", "")}
+    if "thinking" in texts:
+        message["reasoning_content"] = texts["thinking"]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(ending)}
     return {
         "id": _id(run),

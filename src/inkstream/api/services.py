@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from inkstream.api.sse import OPENING, EventStream, OpenStreams
+from inkstream.api.sse import OPENING, EventStream, OpenStreams, Rewriting, Source
 from inkstream.config import Settings
 from inkstream.engines import Engine, Sampling
-from inkstream.events import encode
+from inkstream.events import Event, encode
 from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
 from inkstream.runs import Runs
@@ -29,15 +29,25 @@ class Services:
     runs: Runs
     streams: OpenStreams
 
-    def stream(self, frames: Any, opening: bytes = OPENING) -> EventStream:
-        """A server-sent event reply with this server's heartbeat and patience."""
-        return EventStream(
-            frames,
-            self.streams,
-            heartbeat_seconds=self.settings.heartbeat_seconds,
-            patience_seconds=self.settings.patience_seconds,
-            opening=opening,
-        )
+    def stream(self, source: Source, opening: bytes = OPENING) -> EventStream:
+        """A server-sent event reply. It ends with this server."""
+        return EventStream(source, self.streams, opening)
+
+    def follow(
+        self,
+        principal: str,
+        run: str,
+        after: int = 0,
+        write: Callable[[Event], bytes] | None = None,
+        opening: bytes = OPENING,
+    ) -> EventStream:
+        """A run's events as a reply: as the log has them, or as ``write`` puts them."""
+
+        def source(stream: EventStream) -> Awaitable[None]:
+            reader = Rewriting(stream, write) if write else stream
+            return self.runs.follow(principal, run, after, reader)
+
+        return self.stream(source, opening)
 
 
 @asynccontextmanager

@@ -1,146 +1,198 @@
 """Server-sent events, on a raw ASGI path.
 
-``EventStream`` sends what an async generator of bytes gives, nothing between it and the socket. Deliberate
-oddities, each with its reason:
+``EventStream`` is a reader of runs: the log hands it what has been committed and it goes to the socket in the
+same turn of the loop, no task being woken for it. Deliberate oddities, each with its reason:
 
 - A comment goes out at once, before anything is known, and after every quiet pause: proxies cut
   connections that are silent, and a reader must be able to tell slow from dead.
-- The socket may hold 64 KiB; beyond that ``send`` waits. A reader that takes nothing for the patience time
-  is cut off hard, because a polite close would wait for it to read what is buffered.
+- When 64 KiB wait for a socket the log is told to give no more. A reader that takes nothing for the patience
+  time is cut off hard, because a polite close would wait for it to read what is buffered.
 - All open streams end when the server closes, without a terminal event: readers come back to its successor.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inkstream.events import Event, Note, frame
+from inkstream.events import Batch, Event
 
 OPENING = b"retry: 2000\n: ok\n\n"  # the milliseconds after which a browser comes back
+BEAT = b":\n\n"
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-ABORT = "inkstream.abort"  # the ASGI extension by which our server lets a connection be cut
+CONNECTION = "inkstream.connection"  # the ASGI extension by which our server hands out a Connection
+BEGUN = "inkstream.begun"
+LONGEST_LOOK_SECONDS = 1.0
 
 
 class OpenStreams:
-    """The streams of one server, so that closing it can end them."""
+    """The streams of one server: one timer looks after all of them, and closing it ends them."""
 
-    def __init__(self) -> None:
-        self._pumps: set[asyncio.Task[None]] = set()
+    def __init__(self, heartbeat_seconds: float, patience_seconds: float) -> None:
+        self._heartbeat, self._patience = heartbeat_seconds, patience_seconds
+        self._look_seconds = min(heartbeat_seconds / 4, patience_seconds / 4, LONGEST_LOOK_SECONDS)
+        self._streams: set[EventStream] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     def __len__(self) -> int:
-        return len(self._pumps)
+        return len(self._streams)
 
     def close(self) -> None:
         self._is_closed = True
-        for pump in self._pumps:
-            pump.cancel()
+        for stream in self._streams:
+            stream.end()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    @contextlib.contextmanager
-    def holding(self, pump: asyncio.Task[None]) -> Any:
-        self._pumps.add(pump)
+    def add(self, stream: EventStream) -> None:
+        self._streams.add(stream)
         if self._is_closed:
-            pump.cancel()
-        try:
-            yield
-        finally:
-            self._pumps.discard(pump)
+            stream.end()
+        if self._timer is None:
+            self._look_later()
+
+    def discard(self, stream: EventStream) -> None:
+        self._streams.discard(stream)
+
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look)
+
+    def _look(self) -> None:
+        """Keep quiet streams open, and cut off readers that have taken nothing for too long."""
+        now = time.monotonic()
+        for stream in self._streams:
+            stream.look_after(now, self._heartbeat, self._patience)
+        self._timer = None
+        if self._streams:
+            self._look_later()
+
+
+class Connection(Protocol):
+    """What our server offers beyond ASGI: pieces go out without a coroutine, and a reader can be let go."""
+
+    on_lost: Callable[[], None] | None
+
+    def send(self, piece: bytes) -> bool:
+        """Write a part of the body, in any case. False: the socket and what it may buffer are full."""
+        ...
+
+    async def drained(self) -> None:
+        """Return when there is room again."""
+        ...
+
+    def backlog(self) -> tuple[int, int]:
+        """How many bytes wait for the socket, and how many it has taken by now."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is buffered."""
+        ...
 
 
 class EventStream(Response):
-    """A reply that streams ``frames`` until they end or the reader leaves; then it closes them."""
+    """A reply that sends what ``source`` pushes into it until that returns or the reader leaves.
 
-    def __init__(
-        self,
-        frames: AsyncGenerator[bytes],
-        streams: OpenStreams,
-        *,
-        heartbeat_seconds: float,
-        patience_seconds: float,
-        opening: bytes = OPENING,
-    ) -> None:
-        self.status_code = 200
-        self.background = None
-        self._frames, self._streams, self._opening = frames, streams, opening
-        self._heartbeat, self._patience = heartbeat_seconds, patience_seconds
-        self._last_sent = time.monotonic()
-        self._is_sending = False
+    It is a ``Reader``: a run's events go out as they stand in the log.
+    """
+
+    status_code = 200
+    background = None
+
+    def __init__(self, source: Source, streams: OpenStreams, opening: bytes = OPENING) -> None:
+        self._source, self._streams, self._opening = source, streams, opening
+        self._scope = asyncio.timeout(None)
+        self._connection: Connection
+        self._sent_at = self._moved_at = time.monotonic()
+        self._taken_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        abort = scope.get("extensions", {}).get(ABORT)
-        # Not in the pump, which a closing server cancels before its first step.
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        pump = asyncio.create_task(self._pump(send))
-        watchers = [
-            asyncio.create_task(_until_gone(receive, pump)),
-            asyncio.create_task(self._beat(send, pump, abort)),
-        ]
+        scope[BEGUN].append(self)
+
+    async def run(self, connection: Connection) -> None:
+        """Send until the source or the reader has had enough."""
+        self._connection = connection
         try:
-            with self._streams.holding(pump), contextlib.suppress(asyncio.CancelledError):
-                await pump
-            _reraise_own_cancellation()
+            async with self._scope:
+                connection.on_lost = self.end
+                self._streams.add(self)
+                self.push(self._opening)
+                await self._source(self)
+                await self.ready()
+        except TimeoutError:
+            if not self._scope.expired():
+                raise
+            if connection.backlog()[0]:  # who takes nothing would not take the end either
+                connection.abort()
         finally:
-            for task in (pump, *watchers):
-                task.cancel()
-            await asyncio.gather(pump, *watchers, return_exceptions=True)
-            await self._frames.aclose()
-        await self._send(send, b"", is_last=True)
+            connection.on_lost = None
+            self._streams.discard(self)
 
-    async def _pump(self, send: Send) -> None:
-        await self._send(send, self._opening)
-        async for piece in self._frames:
-            await self._send(send, piece)
+    def take(self, batch: Batch) -> bool:
+        return self.push(batch.frames)
 
-    async def _send(self, send: Send, body: bytes, *, is_last: bool = False) -> None:
-        self._is_sending = True
-        await send({"type": "http.response.body", "body": body, "more_body": not is_last})
-        self._is_sending = False
-        self._last_sent = time.monotonic()
+    def push(self, piece: bytes) -> bool:
+        """Send a piece. False: there is no room for another before ``ready``."""
+        self._sent_at = time.monotonic()
+        return self._connection.send(piece)
 
-    async def _beat(self, send: Send, pump: asyncio.Task[None], abort: Any) -> None:
-        """Keep a quiet stream open, and cut off a reader that has taken nothing for too long."""
-        while True:
-            quiet = time.monotonic() - self._last_sent
-            if self._is_sending and quiet >= self._patience:
-                pump.cancel()
-                if abort is not None:
-                    abort()
-                return
-            if not self._is_sending and quiet >= self._heartbeat:
-                await self._send(send, b":\n\n")
-                continue
-            limit = self._patience if self._is_sending else self._heartbeat
-            await asyncio.sleep(min(limit - quiet, self._heartbeat))
+    async def ready(self) -> None:
+        await self._connection.drained()
+
+    def end(self) -> None:
+        """Send nothing more, and close."""
+        if not self._scope.expired():
+            self._scope.reschedule(0)
+
+    def look_after(self, now: float, heartbeat_seconds: float, patience_seconds: float) -> None:
+        waiting_bytes, taken_bytes = self._connection.backlog()
+        if waiting_bytes == 0 or taken_bytes > self._taken_bytes:
+            self._taken_bytes, self._moved_at = taken_bytes, now
+        if now - self._moved_at >= patience_seconds:
+            self._connection.abort()
+            self.end()
+        elif waiting_bytes == 0 and now - self._sent_at >= heartbeat_seconds:
+            self.push(BEAT)
 
 
-async def _until_gone(receive: Receive, pump: asyncio.Task[None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    pump.cancel()
+Source = Callable[[EventStream], Awaitable[None]]
 
 
-def _reraise_own_cancellation() -> None:
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+def outlasting(app: ASGIApp) -> ASGIApp:
+    """Send the bodies of event streams from here, when all that led to them has returned and is freed.
+
+    A stream lives for minutes, and what a framework keeps on the stack for one is as large as the rest of it.
+    """
+
+    async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
+        begun: list[EventStream] = []
+        await app({**scope, BEGUN: begun}, receive, send)  # what is added to the scope goes with it
+        if begun:
+            await begun.pop().run(scope["extensions"][CONNECTION])
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return outermost
 
 
-async def frames_of(
-    batches: AsyncGenerator[list[Event | Note]], write: Callable[[Event | Note], bytes] = frame
-) -> AsyncGenerator[bytes]:
-    """A run's events, by default as they stand in the log, in one piece per batch."""
-    async with contextlib.aclosing(batches):
-        async for batch in batches:
-            if piece := b"".join(map(write, batch)):
-                yield piece
+class Rewriting:
+    """A reader that sends a run's events in another format."""
+
+    def __init__(self, stream: EventStream, write: Callable[[Event], bytes]) -> None:
+        self._stream, self._write = stream, write
+
+    def take(self, batch: Batch) -> bool:
+        piece = b"".join(map(self._write, batch.events))
+        return self._stream.push(piece) if piece else True
+
+    async def ready(self) -> None:
+        await self._stream.ready()

@@ -2,8 +2,7 @@
 
 Deliberate oddities:
 
-- A prompt goes to the server as token ids. The template is rendered with placeholders and tokenised apart
-  from the contents, so that ``<|im_end|>`` typed by a user is text.
+- A prompt goes to the server as token ids (``llama_prompts``).
 - A cut answer goes on from its text. The ids in the stream cannot be used: of a character that spans
   several tokens it names only the last one.
 - Stop strings are matched here and never sent: the server cannot match across a seam.
@@ -15,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from typing import Any, Self
 
@@ -36,8 +34,10 @@ from inkstream.engines import (
     Request,
     Sampling,
     Status,
+    Take,
 )
 from inkstream.engines.llama_client import LlamaClient, failure
+from inkstream.engines.llama_prompts import LlamaPrompts
 from inkstream.engines.llama_server import Launch, LlamaServer, read_header, read_through
 from inkstream.engines.stops import StopMatcher
 from inkstream.errors import EngineFailed, EngineLost, InkstreamError
@@ -47,11 +47,6 @@ __all__ = ["Launch", "LlamaEngine"]
 POLL_SECONDS = 0.25
 SEEDS = 2**32 - 1
 """The number of seeds; the next one asks llama.cpp for a random seed."""
-
-PLACEHOLDER = "inkstreamContent{}Here"
-PLACEHOLDERS = re.compile(r"inkstreamContent(\d+)Here")
-BORDER = -1
-"""Stands between texts that are tokenised in one call: the server hands ids in its input through."""
 
 PARAMETERS = {
     "temperature": "temperature",
@@ -71,6 +66,7 @@ class LlamaEngine:
         self._launch, self._model, self._defaults = launch, model, defaults
         self._server: LlamaServer | None = None
         self._client = LlamaClient(url, key, self._lost) if url else None
+        self._prompts: LlamaPrompts | None = None
         self._weights = ""
         self._capabilities: Capabilities | None = None
         self._slots = asyncio.Semaphore(1)
@@ -154,34 +150,22 @@ class LlamaEngine:
 
     async def render(self, messages: Sequence[Message]) -> Prompt:
         context = self.describe().context_length
-        marked = [{"role": m.role, "content": PLACEHOLDER.format(i)} for i, m in enumerate(messages)]
-        reply = await self._server_at().post("/apply-template", {"messages": marked})
-        # Odd places hold the number of the message whose content goes there.
-        pieces = PLACEHOLDERS.split(reply["prompt"])
-        contents = [messages[int(number)].content for number in pieces[1::2]]
-        template, said = await self._tokenize(pieces[::2], True), await self._tokenize(contents, False)
-        ids = [id for pair in zip(template, [*said, []], strict=True) for part in pair for id in part]
-        if len(ids) >= context:
-            raise _too_long(len(ids), context)
-        opens_thinking = pieces[-1].rstrip().endswith("<think>")
-        return Prompt(len(ids), ids, "thinking" if opens_thinking else "text")
+        prompt = await self._prompts_at().render(messages)
+        if prompt.tokens >= context:
+            raise _too_long(prompt.tokens, context)
+        return prompt
 
-    async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+    async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
         ids, limit = await self._primed(request, emitted)
-        answer = _Answer(request, emitted)
+        answer = _Answer(request, emitted, take)
         if limit > 0:
             body = _completion(request, emitted, ids, limit)
-            async with self._slots, aclosing(self._server_at().stream("/completion", body)) as batches:
+            async with self._slots:
                 answer.start()
-                async for events in batches:
-                    for item in answer.read(events):
-                        yield item
-                    if answer.is_over:
-                        break
+                await self._server_at().stream("/completion", body, answer.read)
             if not answer.is_over:
                 raise EngineLost("llama.cpp broke off in the middle of an answer.")
-        for rest in answer.end():
-            yield rest
+        return answer.finish()
 
     async def busy_slots(self) -> int:
         """How many slots are generating, by the server's own account. Raises EngineLost, EngineFailed."""
@@ -218,6 +202,7 @@ class LlamaEngine:
             raise EngineFailed("What answers at llama.cpp's address is no llama-server.") from error
         if seen is None or seen.slots != self._capabilities.slots:
             self._slots = asyncio.Semaphore(self._capabilities.slots)
+        self._prompts = LlamaPrompts(server)  # anew: it may be another model's server
         self._set(Status(Phase.READY))
         return True
 
@@ -264,31 +249,21 @@ class LlamaEngine:
         if len(ids) >= context:
             raise _too_long(len(ids), context)
         if emitted.text:
-            (behind,) = await self._tokenize([emitted.text], False)
+            (behind,) = await self._prompts_at().tokenize([emitted.text])
             ids = ids + behind
         limit = request.sampling.max_tokens
         room = context - len(ids)
         return ids, room if limit is None else min(room, limit - emitted.tokens)
 
-    async def _tokenize(self, texts: Sequence[str], with_control: bool) -> list[list[int]]:
-        """The ids of each text. Only ``with_control`` are control tokens recognised in it."""
-        if not texts:
-            return []
-        content: list[str | int] = [part for text in texts for part in (text, BORDER)]
-        body = {"content": content, "add_special": with_control, "parse_special": with_control}
-        reply = await self._server_at().post("/tokenize", body)
-        tokens: list[list[int]] = [[]]
-        for id in reply["tokens"]:
-            if id == BORDER:
-                tokens.append([])
-            else:
-                tokens[-1].append(id)
-        return tokens[:-1]
-
     def _server_at(self) -> LlamaClient:
         if self._client is None:
             raise EngineLost("llama.cpp is not running yet.")
         return self._client
+
+    def _prompts_at(self) -> LlamaPrompts:
+        if self._prompts is None:
+            raise EngineLost("llama.cpp is not running yet.")
+        return self._prompts
 
     def _lost(self) -> None:
         self._set(Status(Phase.CONNECTING))
@@ -297,14 +272,15 @@ class LlamaEngine:
 class _Answer:
     """What comes of one request, as far as it lies beyond the seam."""
 
-    def __init__(self, request: Request, emitted: Emitted) -> None:
-        self._request, self._emitted = request, emitted
+    def __init__(self, request: Request, emitted: Emitted, take: Take) -> None:
+        self._request, self._emitted, self._take = request, emitted, take
         self._stops = StopMatcher(request.sampling.stop, emitted.text)
         self._started = self._first_token = 0.0
         self._predicted = 0
         self._told = 0
         self._cached = 0
         self._stop_type: str | None = None
+        self._last = ""
 
     @property
     def is_over(self) -> bool:
@@ -313,34 +289,37 @@ class _Answer:
     def start(self) -> None:
         self._started = time.monotonic()
 
-    def read(self, events: Sequence[dict[str, Any]]) -> Iterator[Chunk | Progress]:
-        """A batch of the server's events becomes one chunk at most."""
+    def read(self, events: Sequence[dict[str, Any]]) -> bool:
+        """Take in the server's events, as one chunk at most. Says whether the answer is over."""
         visible = ""
         for event in events:
             if "error" in event:
                 raise failure(event["error"])
             if progress := event.get("prompt_progress"):
                 self._cached = progress["cache"]
-                yield Progress(progress["processed"] / max(progress["total"], 1))
+                self._take(Progress(progress["processed"] / max(progress["total"], 1)))
                 continue
             visible += self._add(event)
             if self.is_over:
-                break
-        yield from self._chunk(visible)
+                self._last = visible
+                return True
+        if visible:
+            self._take(self._chunk(visible))
+        return False
 
-    def end(self) -> Iterator[Chunk | Finish]:
-        yield from self._chunk(self._stops.flush())
+    def finish(self) -> Finish:
+        last = self._last + self._stops.flush()
         now = time.monotonic()
         first = self._first_token or now
         started = self._started or now
-        yield Finish(
-            reason="stop"
-            if self._stops.matched is not None or self._stop_type in ("eos", "word")
-            else "length",
+        by_itself = self._stops.matched is not None or self._stop_type in ("eos", "word")
+        return Finish(
+            reason="stop" if by_itself else "length",
             prompt_tokens=self._request.prompt.tokens,
             completion_tokens=self._emitted.tokens + self._predicted,
             cached_tokens=self._cached,
             timings={"prefill_seconds": first - started, "decode_seconds": now - first},
+            last=self._chunk(last) if last else None,
         )
 
     def _add(self, event: dict[str, Any]) -> str:
@@ -350,10 +329,9 @@ class _Answer:
             self._stop_type = event["stop_type"]
         return self._stops.feed(event["content"])
 
-    def _chunk(self, visible: str) -> Iterator[Chunk]:
-        if visible:
-            tokens, self._told = self._predicted - self._told, self._predicted
-            yield Chunk(visible, tokens)
+    def _chunk(self, text: str) -> Chunk:
+        tokens, self._told = self._predicted - self._told, self._predicted
+        return Chunk(text, tokens)
 
 
 def _completion(request: Request, emitted: Emitted, ids: list[int], limit: int) -> dict[str, Any]:

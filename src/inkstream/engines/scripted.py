@@ -4,10 +4,7 @@ It is what a newcomer runs first, what the tests fail on purpose, and the refere
 answer is a pure function of the prompt, the seed and the position, so one that was cut at any token ends
 with the text that the undisturbed one would have had. Greedy answers do not depend on the seed.
 
-A token is a piece of one to four characters and its id an index into the table of all pieces. Pieces
-do cut between the code points of one emoji, as real vocabularies do.
-
-A generation is one coroutine that sleeps between tokens: no thread, no task, no queue.
+A generation awaits its end and nothing else: one timer advances all of them (``pace``).
 """
 
 from __future__ import annotations
@@ -15,14 +12,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
-from itertools import chain, islice
-from typing import Any, Literal, get_type_hints
+from itertools import islice
 
 import orjson
 
@@ -38,83 +32,19 @@ from inkstream.engines import (
     Request,
     Sampling,
     Status,
+    Take,
 )
+from inkstream.engines.pace import Paced, Steps, Turns
+from inkstream.engines.script import Script
+from inkstream.engines.speech import Speech, cut, prompt_text
 from inkstream.engines.stops import StopMatcher
-from inkstream.errors import ConfigError, EngineFailed, EngineLost
+from inkstream.errors import EngineFailed, EngineLost
+
+__all__ = ["Script", "Scripted"]
 
 CRASHED = 139  # what a shell reports for a segmentation fault, the commonest end of a native engine
 PREFILL_STEPS = 8
 STATUS_STEP_SECONDS = 0.02
-
-PHRASES = (
-    "The river keeps its own time. ",
-    "Nothing is lost, nothing is said twice. ",
-    "A token, once seen, stays seen; e.g. 3.14 is not two sentences. ",
-    "墨水在纸上慢慢散开。",
-    "「流式」是说\uff1a一个字一个字地来\uff0c不丢、不重。",
-    "价格为 ¥1,234.50\uff0c比昨天便宜 3%\uff01",
-    "Ünïcödé naïveté, ελληνικά, русский. ",
-    "👩‍👩‍👧‍👦 and 🏳️‍🌈 are one grapheme each, 👍🏽 too. ",
-    "𠮷野家 lies beyond the basic plane. ",
-    "\n\n- one\n- two\n",
-    "\n```python\nfor token in stream:\n    print(token, end='')\n```\n",
-    "**注意：**正文 `<b>&amp;</b>` \t",
-    "a line\u2028separator, a next\u0085line. ",
-)
-THINKING = "<think>Let me see. 想一想……</think>\n\n"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """What the engine does. ``crash_on``, ``fail_on`` and ``stall_on`` are looked for in the whole prompt.
-
-    ``answer`` None stands for ``answer_tokens`` tokens drawn from prompt and seed. Rates of 0 mean as fast
-    as possible. A prompt with ``crash_on`` in it kills the process behind ``crash_after_tokens`` new tokens;
-    with ``crash_after_tokens`` alone every prompt does.
-    """
-
-    answer: str | None = None
-    answer_tokens: int = 200
-    think: bool = False
-    tokens_per_second: float = 0
-    prefill_tokens_per_second: float = 0
-    load_seconds: float = 0
-    continues: Literal["ids", "text", "no"] = "ids"
-    slots: int = 256
-    context: int = 32768
-    crash_on: str = ""
-    crash_after_tokens: int = 0
-    fail_on: str = ""
-    stall_on: str = ""
-
-    def __post_init__(self) -> None:
-        if self.continues not in ("ids", "text", "no"):
-            raise ConfigError(f"script: 'continues' has value {self.continues!r}. Choose ids, text or no.")
-        for name, lowest in (("slots", 1), ("context", 16)):
-            if getattr(self, name) < lowest:
-                raise ConfigError(
-                    f"script: '{name}' has value {getattr(self, name)}. It must be at least {lowest}."
-                )
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if isinstance(value, int | float) and value < 0:
-                raise ConfigError(f"script: '{setting.name}' has value {value}. It must not be negative.")
-
-    @classmethod
-    def parse(cls, text: str) -> Script:
-        """Read a JSON object whose fields are those above; empty text is the default. Raises ConfigError."""
-        try:
-            given = orjson.loads(text) if text.strip() else {}
-        except orjson.JSONDecodeError as error:
-            raise ConfigError(f"script is not valid JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise ConfigError('script must be a JSON object, such as {"answer": "Hello"}.')
-        types = get_type_hints(cls)
-        for name, value in given.items():
-            if name not in types:
-                raise ConfigError(f"script has an unknown field '{name}'. It knows: {', '.join(types)}.")
-            _check_type(name, value, types[name])
-        return cls(**given)
 
 
 class Scripted:
@@ -126,11 +56,10 @@ class Scripted:
         self._slots = asyncio.Semaphore(self.script.slots)
         self._closed = asyncio.Event()
         self._born = time.monotonic()
-        self._phrases = [_cut(phrase) for phrase in PHRASES]
-        opening = _cut(THINKING) if self.script.think else []
-        self._fixed = opening + _cut(self.script.answer or "")
-        self._pieces = list(dict.fromkeys(p for phrase in [*self._phrases, self._fixed] for p in phrase))
-        self._ids = {piece: id for id, piece in enumerate(self._pieces)}
+        self.speech = Speech(self.script)
+        self._running: set[_Answer] = set()
+        self._turns = Turns(self.script.tokens_per_chunk)
+        self._steps = Steps(self.script.tokens_per_second) if self.script.tokens_per_second else None
 
     @property
     def status(self) -> Status:
@@ -151,7 +80,7 @@ class Scripted:
 
     def describe(self) -> Capabilities:
         self._require_ready()
-        said = orjson.dumps([self.script.answer, self.script.think, self.script.context, self._pieces])
+        said = orjson.dumps([self.script.answer, self.script.think, self.script.context, self.speech.pieces])
         return Capabilities(
             engine="scripted",
             model="scripted",
@@ -177,54 +106,28 @@ class Scripted:
             text = orjson.dumps([[message.role, message.content] for message in messages]).decode()
         except orjson.JSONEncodeError as error:
             raise EngineFailed(f"The text is no Unicode: {error}.", code="bad_prompt") from error
-        tokens = len(_cut(text))
+        tokens = len(cut(text))
         if tokens >= self.script.context:
             raise _too_long(tokens, self.script.context)
         return Prompt(tokens=tokens, payload={"text": text})
 
-    async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
+    async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
         prompt = self._admit(request, emitted)
         async with self._slot():
             started = time.monotonic()
-            if self.script.prefill_tokens_per_second:
-                pause = request.prompt.tokens / self.script.prefill_tokens_per_second / PREFILL_STEPS
-                for step in range(1, PREFILL_STEPS + 1):
-                    await asyncio.sleep(pause)
-                    yield Progress(step / PREFILL_STEPS)
-            pace, answer = _Pace(self.script.tokens_per_second), _Answer(self, request, emitted)
-            while not answer.is_over:
-                await self._misbehave(prompt, pace.given)
-                due = await pace.due()
-                self._require_ready()
-                if chunk := answer.step(due):
-                    yield chunk
-            if chunk := answer.flush():
-                yield chunk
-            seconds = {"prefill_seconds": pace.started - started}
-            yield answer.finish(seconds | {"decode_seconds": time.monotonic() - pace.started})
+            await self._read(request.prompt, take)
+            self._require_ready()
+            begun = time.monotonic()
+            answer = _Answer(self.script, self.speech, request, emitted, take)
+            await self._say(answer, prompt)
+            seconds = {"prefill_seconds": begun - started, "decode_seconds": time.monotonic() - begun}
+            return answer.finish(seconds)
 
     async def aclose(self) -> None:
-        """Generations that still run raise EngineLost at their next step."""
+        """Generations that still run raise EngineLost."""
         self._closed.set()
-
-    def answer_ids(self, request: Request) -> Iterator[int]:
-        """The ids of the whole answer from its first token, whatever has been emitted."""
-        fixed = map(self._ids.__getitem__, self._fixed)
-        if self.script.answer is not None:
-            return fixed
-        seed = 0 if request.sampling.temperature == 0 else request.sampling.seed
-        return chain(fixed, islice(self._drawn_ids(f"{seed} {_text(request)}"), self.script.answer_tokens))
-
-    def piece(self, id: int) -> str:
-        """The text of a token. Raises EngineFailed for an id that is not ours."""
-        if not 0 <= id < len(self._pieces):
-            raise EngineFailed(f"Token id {id} is not in the vocabulary.", code="bad_seam")
-        return self._pieces[id]
-
-    def _drawn_ids(self, key: str) -> Iterator[int]:
-        draw = random.Random(key)
-        while True:
-            yield from map(self._ids.__getitem__, draw.choice(self._phrases))
+        for answer in self._running:
+            answer.lose(EngineLost("The scripted engine was closed."))
 
     def _require_ready(self) -> None:
         if self.status.phase is not Phase.READY:
@@ -232,7 +135,7 @@ class Scripted:
 
     def _admit(self, request: Request, emitted: Emitted) -> str:
         self._require_ready()
-        prompt = _text(request)
+        prompt = prompt_text(request)
         if request.prompt.tokens >= self.script.context:
             raise _too_long(request.prompt.tokens, self.script.context)
         if emitted.text and self.script.continues == "no":
@@ -250,88 +153,140 @@ class Scripted:
             finally:
                 self.active -= 1
 
-    async def _misbehave(self, prompt: str, given: int) -> None:
+    async def _read(self, prompt: Prompt, take: Take) -> None:
+        if self.script.prefill_tokens_per_second:
+            pause = prompt.tokens / self.script.prefill_tokens_per_second / PREFILL_STEPS
+            for step in range(1, PREFILL_STEPS + 1):
+                await asyncio.sleep(pause)
+                take(Progress(step / PREFILL_STEPS))
+
+    async def _say(self, answer: _Answer, prompt: str) -> None:
         script = self.script
-        crashes = (script.crash_on or script.crash_after_tokens) and script.crash_on in prompt
-        if crashes and given >= script.crash_after_tokens:
-            os._exit(CRASHED)
-        if script.stall_on and script.stall_on in prompt:
-            await self._closed.wait()
+        self._running.add(answer)
+        try:
+            if not (answer.is_over or (script.stall_on and script.stall_on in prompt)):
+                self._join(self._crashing(answer, prompt))
+            await answer.ended
+        finally:
+            self._running.discard(answer)
 
+    def _crashing(self, answer: _Answer, prompt: str) -> Paced:
+        script = self.script
+        if (script.crash_on or script.crash_after_tokens) and script.crash_on in prompt:
+            return _Crashing(answer, script.crash_after_tokens)
+        return answer
 
-class _Pace:
-    """Says how many tokens are due: one, or more for a consumer that comes late."""
-
-    def __init__(self, tokens_per_second: float) -> None:
-        self._rate = tokens_per_second
-        self.started = time.monotonic()
-        self.given = 0
-
-    async def due(self) -> int:
-        if self._rate:
-            await asyncio.sleep(self.started + (self.given + 1) / self._rate - time.monotonic())
-            due = max(1, int((time.monotonic() - self.started) * self._rate) - self.given)
+    def _join(self, answer: Paced) -> None:
+        if self._steps is None:
+            self._turns.join(answer)
+        elif self.script.in_step:
+            self._steps.join(answer)
         else:
-            await asyncio.sleep(0)
-            due = 1
-        self.given += due
-        return due
+            Steps(self.script.tokens_per_second).join(answer)
+
+
+class _Crashing:
+    """An answer that takes the process with it behind so many tokens.
+
+    It is given one token at a time: those before the last are on their way when the process dies.
+    """
+
+    def __init__(self, answer: _Answer, after_tokens: int) -> None:
+        self._answer, self._left = answer, after_tokens
+
+    @property
+    def is_over(self) -> bool:
+        return self._answer.is_over
+
+    def advance(self, tokens: int) -> None:
+        if not self._left:
+            os._exit(CRASHED)
+        self._left -= 1
+        self._answer.advance(1)
 
 
 class _Answer:
-    """The part of one answer that lies beyond its seam."""
+    """The part of one answer that lies beyond its seam. ``ended`` is done when all of it is out."""
 
-    def __init__(self, engine: Scripted, request: Request, emitted: Emitted) -> None:
-        self._request, self._emitted, self._piece = request, emitted, engine.piece
-        self._ids = engine.answer_ids(request)
-        by_ids = engine.script.continues == "ids" and emitted.ids is not None
-        behind = self._skip_ids() if by_ids else self._skip_text()
-        room = engine.script.context - request.prompt.tokens
+    def __init__(
+        self, script: Script, speech: Speech, request: Request, emitted: Emitted, take: Take
+    ) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._request, self._emitted, self._take = request, emitted, take
+        self._speech, self._piece = speech, speech.pieces.__getitem__
+        self._ids = speech.answer_ids(request)
+        self._chunks = map(speech.chunks.__getitem__, self._ids)
+        by_ids = script.continues == "ids" and emitted.ids is not None
+        skipped, behind = self._skip_ids() if by_ids else self._skip_text()
+        room = script.context - request.prompt.tokens
         limit = request.sampling.max_tokens
-        self._left = (room if limit is None else min(room, limit)) - emitted.tokens
-        self._drawn = 0
-        self._is_exhausted = False
+        self._budget = max(0, (room if limit is None else min(room, limit)) - emitted.tokens)
+        self._limit = self._left = min(speech.tokens - skipped, self._budget)
         self._stops = StopMatcher(request.sampling.stop, emitted.text)
         self._visible = self._stops.feed(behind)
         self._paid = len(behind)
         self._unseen: deque[tuple[int, int]] = deque()
+        self._last: Chunk | None = None
+        if self._is_complete:
+            self._end(self._watched(0))
 
     @property
     def is_over(self) -> bool:
-        return self._stops.matched is not None or self._is_exhausted or self._left <= 0
+        """Also when nobody waits for it any more."""
+        return self.ended.done()
 
-    def step(self, count: int) -> Chunk | None:
-        """Draw up to ``count`` tokens."""
-        for _ in range(count):
-            if self.is_over:
-                break
-            self._draw()
-        return self._chunk()
+    def advance(self, tokens: int) -> None:
+        chunk = self._watched(tokens) if self._request.sampling.stop else self._plain(tokens)
+        if self._is_complete:
+            self._end(chunk)
+        elif chunk is not None:
+            self._take(chunk)
 
-    def flush(self) -> Chunk | None:
-        """What was held back as a possible stop string and is none."""
-        self._visible += self._stops.flush()
-        return self._chunk()
+    def lose(self, error: EngineLost) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(error)
 
     def finish(self, timings: dict[str, float]) -> Finish:
-        by_itself = self._stops.matched is not None or self._is_exhausted
+        drawn = self._limit - self._left
+        by_itself = self._stops.matched is not None or drawn < self._budget
         return Finish(
             reason="stop" if by_itself else "length",
             prompt_tokens=self._request.prompt.tokens,
-            completion_tokens=self._emitted.tokens + self._drawn,
+            completion_tokens=self._emitted.tokens + drawn,
             timings=timings,
+            last=self._last,
         )
 
-    def _draw(self) -> None:
-        id = next(self._ids, None)
-        if id is None:
-            self._is_exhausted = True
-            return
-        piece = self._piece(id)
-        self._left -= 1
-        self._drawn += 1
-        self._unseen.append((id, len(piece)))
-        self._visible += self._stops.feed(piece)
+    @property
+    def _is_complete(self) -> bool:
+        return self._left <= 0 or self._stops.matched is not None
+
+    def _end(self, last: Chunk | None) -> None:
+        self._last = last
+        self.ended.set_result(None)
+
+    def _plain(self, tokens: int) -> Chunk:
+        """Without stop strings every token is visible at once."""
+        if tokens == 1 and not self._visible:
+            self._left -= 1
+            return next(self._chunks)
+        ids = tuple(islice(self._ids, min(tokens, self._left)))
+        self._left -= len(ids)
+        text, self._visible = self._visible + "".join(map(self._piece, ids)), ""
+        return Chunk(text, len(ids), ids)
+
+    def _watched(self, tokens: int) -> Chunk | None:
+        """What may still become a stop string stays back until the end."""
+        for id in islice(self._ids, min(tokens, self._left)):
+            piece = self._piece(id)
+            self._left -= 1
+            self._unseen.append((id, len(piece)))
+            self._visible += self._stops.feed(piece)
+            if self._stops.matched is not None:
+                break
+        if self._is_complete:
+            self._visible += self._stops.flush()
+        return self._chunk()
 
     def _chunk(self) -> Chunk | None:
         """The visible text, with the tokens up to the one that completed it."""
@@ -346,31 +301,23 @@ class _Answer:
             self._paid += length
         return Chunk(text, tokens=len(ids), ids=tuple(ids))
 
-    def _skip_ids(self) -> str:
-        """Go behind the emitted ids; return their text beyond what is visible. Raises EngineFailed."""
+    def _skip_ids(self) -> tuple[int, str]:
+        """Go behind the emitted ids; return their number and their text beyond what is visible."""
         ids = self._emitted.ids or ()
-        text = "".join(map(self._piece, ids))
+        text = "".join(map(self._speech.piece, ids))
         if not text.startswith(self._emitted.text):
             raise EngineFailed("The token ids do not spell the emitted text.", code="bad_seam")
         next(islice(self._ids, len(ids), len(ids)), None)
-        return text[len(self._emitted.text) :]
+        return len(ids), text[len(self._emitted.text) :]
 
-    def _skip_text(self) -> str:
-        """Go behind the emitted text; return what its last token has beyond it."""
-        missing = len(self._emitted.text)
-        piece = ""
+    def _skip_text(self) -> tuple[int, str]:
+        """Go behind the emitted text; return its number of tokens and what the last has beyond it."""
+        missing, skipped, piece = len(self._emitted.text), 0, ""
         while missing > 0 and (id := next(self._ids, None)) is not None:
             piece = self._piece(id)
+            skipped += 1
             missing -= len(piece)
-        return piece[missing:] if missing < 0 else ""
-
-
-def _text(request: Request) -> str:
-    payload = request.prompt.payload
-    if not isinstance(payload, dict) or not isinstance(payload.get("text"), str):
-        raise EngineFailed("The prompt was rendered by another engine.", code="bad_prompt")
-    text: str = payload["text"]
-    return text
+        return skipped, piece[missing:] if missing < 0 else ""
 
 
 def _too_long(tokens: int, context: int) -> EngineFailed:
@@ -378,26 +325,3 @@ def _too_long(tokens: int, context: int) -> EngineFailed:
         f"The prompt has {tokens} tokens; the context holds {context}, one of them for the answer.",
         code="prompt_too_long",
     )
-
-
-def _cut(text: str) -> list[str]:
-    """Cut a text into pieces of one to four characters, always the same way."""
-    draw, pieces, start = random.Random(text), [], 0
-    while start < len(text):
-        pieces.append(text[start : start + draw.randint(1, 4)])
-        start += len(pieces[-1])
-    return pieces
-
-
-def _check_type(name: str, value: Any, expected: Any) -> None:
-    if name == "continues":
-        return  # its values are checked with the others, by name
-    allowed: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}
-    types = allowed.get(expected, (str, type(None)))
-    if not isinstance(value, types) or (isinstance(value, bool) and expected is not bool):
-        raise ConfigError(
-            f"script: '{name}' has value {value!r}. Not a valid {_TYPE_NAMES.get(expected, 'text')}."
-        )
-
-
-_TYPE_NAMES = {float: "number", int: "whole number", bool: "true or false"}

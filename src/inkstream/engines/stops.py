@@ -7,6 +7,7 @@ longest of those that end there. Text that may still become a stop string is hel
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -16,6 +17,9 @@ class StopMatcher:
     def __init__(self, stops: Sequence[str], visible: str = "") -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._reach = max(map(len, self._stops), default=1) - 1
+        # Almost no token has anything of a stop string in it, and these two see that at once.
+        self._any = re.compile("|".join(map(re.escape, self._stops)))
+        self._opening = re.compile("|".join({re.escape(stop[0]) for stop in self._stops}))
         self._seen = self._tail(visible)
         self._held = ""
         self.matched: str | None = None
@@ -41,6 +45,8 @@ class StopMatcher:
         return "" if self.matched is not None else held
 
     def _first_match(self, window: str, seen: int) -> tuple[str | None, int]:
+        if self._any.search(window) is None:
+            return None, 0
         found = []
         for stop in self._stops:
             start = window.find(stop, max(0, seen - len(stop) + 1))
@@ -50,9 +56,10 @@ class StopMatcher:
         return matched, start
 
     def _partial_start(self, window: str) -> int:
-        for start in range(max(0, len(window) - self._reach), len(window)):
-            if any(stop.startswith(window[start:]) for stop in self._stops):
-                return start
+        for opening in self._opening.finditer(window, max(0, len(window) - self._reach)):
+            rest = window[opening.start() :]
+            if any(stop.startswith(rest) for stop in self._stops):
+                return opening.start()
         return len(window)
 
     def _tail(self, text: str) -> str:

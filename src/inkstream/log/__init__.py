@@ -2,18 +2,19 @@
 
 What is appended is committed before anybody can read it, so a token that a reader saw survives
 ``kill -9`` of every process. The log knows nothing of engines, prompts or HTTP: a record and a seam are
-bytes to it. It checks the event table, numbers the events, fences off old claims and wakes readers.
+bytes to it. It checks the event table, numbers the events, fences off old claims and serves readers.
 
 One shape, one file per implementation; ``tests/test_log.py`` runs one suite against each.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from inkstream.events import Draft, Event, Kind, Note, RunState
+from inkstream.errors import LogError
+from inkstream.events import Batch, Draft, Event, Kind, Note, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,25 @@ class Appended(NamedTuple):
     stop_requested: bool
 
 
+Done = Callable[[Appended | LogError | None], None]
+"""Hears what became of an entry: None if it was fenced."""
+
+
+class Reader(Protocol):
+    """Who follows a run."""
+
+    def take(self, batch: Batch) -> bool:
+        """Called on the event loop; it is quick and calls nothing of the log. The batch is taken in any case.
+
+        False: nothing more until ``ready`` returns. Meanwhile the log holds nothing for this reader.
+        """
+        ...
+
+    async def ready(self) -> None:
+        """Return when there is room again."""
+        ...
+
+
 class Log(Protocol):
     """Every call may be cancelled; a cancelled append is committed as a whole or not at all."""
 
@@ -97,14 +117,21 @@ class Log(Protocol):
         """
         ...
 
-    async def append(self, batch: Sequence[Entry]) -> list[Appended | None]:
-        """Append a whole step of many runs in one commit. None stands for an entry that was fenced.
+    def submit(self, entry: Entry, done: Done) -> None:
+        """Append to a run. Entries of one turn of the loop, or of the time of a commit, are one commit.
 
         An entry is fenced if its claim is outdated, its ``expected_seq`` is not the last number, or the
-        event table forbids one of its events. A ``text`` event sets the run's ``deaths`` to 0.
-        When this returns the events are durable; only then do readers see them. Raises LogUnwritable:
-        then nothing of the batch was appended.
+        event table forbids one of its events; the others do not mind. A ``text`` event sets the run's
+        ``deaths`` to 0.
+
+        ``done`` is called on the event loop, never before this returns. Then the events are durable and
+        the readers have been given them; or it gets LogUnwritable (or another LogError, ``closed`` if the
+        log is), and nothing of the entry was appended. Raises nothing.
         """
+        ...
+
+    async def append(self, entry: Entry) -> Appended | None:
+        """Submit and wait. Raises LogUnwritable, LogError."""
         ...
 
     def note(self, claim: Claim, key: str, payload: bytes) -> None:
@@ -125,16 +152,20 @@ class Log(Protocol):
         """Up to ``limit`` events with numbers above ``after``, in order."""
         ...
 
-    def follow(self, run: str, after: int) -> AsyncGenerator[list[Event | Note]]:
-        """First what is stored behind ``after`` and the current notes, then what comes, in lists.
+    async def follow(self, run: str, after: int, reader: Reader) -> None:
+        """Give the reader what is stored behind ``after`` and the current notes, then what comes.
 
-        Ends behind the terminal event, or when the log is closed; never because nothing happens.
-        Never holds more than one page of events for its reader, however slow that is.
+        Returns behind the terminal event, or when the log is closed; never because nothing happens. A
+        reader that is not ready goes on from the log when it is: it holds up nobody. What a reader raises
+        ends its own following, here. Raises NotFound.
         """
         ...
 
-    async def open_runs(self) -> list[Run]:
-        """Runs that have not ended or are not settled, oldest first."""
+    async def open_runs(self, *, but: Container[str] = ()) -> list[Run]:
+        """Runs that have not ended or are not settled, oldest first, except those whose ids are in ``but``.
+
+        ``but`` is asked in another thread, before any record is loaded.
+        """
         ...
 
     async def settle(self, run: str) -> None:
@@ -142,7 +173,10 @@ class Log(Protocol):
         ...
 
     async def expire(self, before: float, limit: int) -> int:
-        """Forget up to ``limit`` settled runs that ended before that Unix time; says how many."""
+        """Forget settled runs that ended before that Unix time, in a slice of up to ``limit`` rows.
+
+        Returns how many rows went; 0: nothing is left. A run is unknown before the first of its events goes.
+        """
         ...
 
     async def renew(self) -> None:
@@ -150,8 +184,26 @@ class Log(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """End all followers and release this instance's claims. Appends no event."""
+        """End all followers and release this instance's claims. Appends no event.
+
+        What was submitted is committed first. A reader that is not ready is let go when it is.
+        """
         ...
 
 
-__all__ = ["Appended", "Claim", "Draft", "Entry", "Event", "Kind", "Log", "NewRun", "Note", "Run", "RunState"]
+__all__ = [
+    "Appended",
+    "Batch",
+    "Claim",
+    "Done",
+    "Draft",
+    "Entry",
+    "Event",
+    "Kind",
+    "Log",
+    "NewRun",
+    "Note",
+    "Reader",
+    "Run",
+    "RunState",
+]

@@ -1,32 +1,80 @@
-"""How events lie in the journal and in the pages: one after the other, each behind a head of fixed size."""
+"""How events lie in journal and pages: as what will be sent, so that a replay need not look inside.
+
+``frames`` are server-sent events, one after the other. Beside them lie their ``seams``, in the same order,
+each behind its length.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct
+from typing import NamedTuple
 
-from inkstream.events import Event, Kind
+from inkstream.events import ENDINGS, FRAME_END, Draft, Event, cut, framed, unframed
 
-KINDS = tuple(Kind)  # their order is stored: new kinds go to the end
-KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
-HEAD = Struct("<QIIBII")  # run's row, epoch, seq, kind, length of data, length of seam
-
-
-def pack(n: int, events: Iterable[Event]) -> bytes:
-    pieces: list[bytes] = []
-    for event in events:
-        kind = KIND_CODES[event.kind]
-        pieces.append(HEAD.pack(n, event.epoch, event.seq, kind, len(event.data), len(event.seam)))
-        pieces.append(event.data)
-        pieces.append(event.seam)
-    return b"".join(pieces)
+HEAD = Struct("<QIIII")  # run's row, number before the first, last number, length of frames, length of seams
+LENGTH = Struct("<I")
 
 
-def unpack(body: bytes) -> Iterator[tuple[int, Event]]:
+ENDING_LINES = tuple(b"\nevent: %b\n" % kind.value.encode() for kind in ENDINGS)
+
+
+class Stretch(NamedTuple):
+    """Events of one run without a gap, up to ``last_seq``."""
+
+    frames: bytes
+    seams: bytes
+    last_seq: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it ends with the terminal event."""
+        at = self.frames.rfind(FRAME_END, 0, -len(FRAME_END)) + 1
+        return any(self.frames.find(ending, at) >= 0 for ending in ENDING_LINES)
+
+    def events(self) -> list[Event]:
+        return [unframed(frame, seam) for frame, seam in zip(cut(self.frames), _cut(self.seams), strict=True)]
+
+
+def pack(epoch: int, last_seq: int, drafts: Sequence[Draft]) -> tuple[bytes, bytes]:
+    """Frames and seams of what comes behind ``last_seq``."""
+    if len(drafts) == 1:  # a token of its own, as a rule
+        kind, data, seam = drafts[0]
+        return framed(epoch, last_seq + 1, kind, data), LENGTH.pack(len(seam)) + seam
+    frames = [framed(epoch, seq, draft.kind, draft.data) for seq, draft in enumerate(drafts, last_seq + 1)]
+    seams = [LENGTH.pack(len(draft.seam)) + draft.seam for draft in drafts]
+    return b"".join(frames), b"".join(seams)
+
+
+def behind(frames: bytes | bytearray, after: int) -> bytes:
+    """The frames with numbers above ``after``, which must be among them or just before them."""
+    at = frames.find(b":%d\nevent: " % after)
+    return bytes(frames[frames.find(FRAME_END, at) + len(FRAME_END) :] if at >= 0 else frames)
+
+
+def seams_behind(seams: bytes | bytearray, count: int) -> bytes:
+    """All but the first ``count`` seams."""
     at = 0
-    while at < len(body):
-        n, epoch, seq, kind, data_length, seam_length = HEAD.unpack_from(body, at)
-        seam_at = at + HEAD.size + data_length
-        at_next = seam_at + seam_length
-        yield n, Event(epoch, seq, KINDS[kind], body[at + HEAD.size : seam_at], body[seam_at:at_next])
-        at = at_next
+    for _ in range(count):
+        at += LENGTH.size + LENGTH.unpack_from(seams, at)[0]
+    return bytes(seams[at:])
+
+
+def _cut(seams: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(seams):
+        start = at + LENGTH.size
+        at = start + LENGTH.unpack_from(seams, at)[0]
+        yield seams[start:at]
+
+
+def records(body: bytes) -> Iterator[tuple[int, int, Stretch]]:
+    """What a commit wrote: runs' rows, the numbers before, and what came behind them. Zeros end it."""
+    at = 0
+    while at + HEAD.size <= len(body):
+        n, after, last_seq, frames_length, seams_length = HEAD.unpack_from(body, at)
+        if n == 0:
+            break
+        seams_at = at + HEAD.size + frames_length
+        frames, at = body[at + HEAD.size : seams_at], seams_at + seams_length
+        yield n, after, Stretch(frames, body[seams_at:at], last_seq)

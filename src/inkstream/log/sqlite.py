@@ -1,20 +1,22 @@
 """The token log on SQLite: one gateway, one folder, nothing to install.
 
-One writer thread owns the store. Appends that arrive while a commit is under way go into the next one
-together, so a write carries what came during the last commit and no timer is needed. Readers are served
-from memory as long as their cursor is in the run's unpaged tail, else from pages on a connection of their
-own, one page of rows at a time, so that no read transaction outlives it. Checkpoints have a third thread.
+One writer thread owns the store. Entries that arrive while a commit is under way go into the next one
+together, so a write carries what came during the last commit and no timer is needed. Their frames are encoded
+on the loop while the thread waits for the disk, and go as they are into journal and pages, and to readers.
+
+Readers that have everything are served on the loop, when the commit is answered; others from the run's
+unpaged tail, by the writer, or from pages on a connection of their own, a fetch at a time, so that no read
+transaction outlives it. Checkpoints have a third thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
-import threading
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,59 +24,25 @@ from typing import Self, TypeVar
 from filelock import FileLock, Timeout
 
 from inkstream.errors import FolderInUse, LogError, LogUnwritable, NotFound
-from inkstream.events import Event, Note
-from inkstream.log import Appended, Claim, Entry, NewRun, Run
-from inkstream.log.store import PAGE_EVENTS, Committed, Store, Tail, connect, read_pages
+from inkstream.events import ENDINGS, Batch, Event, Note
+from inkstream.log import Appended, Claim, Done, Entry, NewRun, Reader, Run
+from inkstream.log.feed import Feed, Follower
+from inkstream.log.packing import Stretch, pack
+from inkstream.log.pages import Pages
+from inkstream.log.schema import connect
+from inkstream.log.store import PAGE_BYTES, Packed, Store
+from inkstream.log.writer import Writer
 
-FOLLOW_EVENTS = 256
+logger = logging.getLogger(__name__)
+
+FETCH_BYTES = 64 * 1024
+FETCH_PAGES = FETCH_BYTES // PAGE_BYTES
+TAIL_EVENTS = 64  # a cursor that is closer to the end is likely to be in the tail
 NOTE_BYTES = 32 * 1024
-CHECKPOINT_COMMITS = 512
+WAL_PAGES = 8 * 1024  # 32 MiB; a longer write-ahead file is brought to an end
+CLOSED = "closed"
 
 T = TypeVar("T")
-Answer = asyncio.Future[list[Appended | None]]
-
-
-@dataclass(slots=True)
-class Feed:
-    """What the followers of a live run share: its newest events, its notes, and a bell.
-
-    ``events`` reaches back at least to the first event that is in no page yet.
-    """
-
-    epoch: int
-    last_seq: int
-    events: list[Event] = field(default_factory=list)
-    notes: dict[str, tuple[int, Note]] = field(default_factory=dict)
-    version: int = 0
-    bell: asyncio.Event | None = None  # there is one only while somebody listens
-
-    def listen(self) -> asyncio.Event:
-        if self.bell is None:
-            self.bell = asyncio.Event()
-        return self.bell
-
-    def ring(self) -> None:
-        if self.bell is not None:
-            self.bell.set()
-            self.bell = None
-
-    def add(self, events: list[Event]) -> None:
-        self.events.extend(events)
-        self.last_seq = events[-1].seq
-        if len(self.events) > 2 * PAGE_EVENTS:
-            del self.events[:-PAGE_EVENTS]  # a tail shorter than a page is all that is unpaged
-        self.ring()
-
-    def notes_after(self, version: int) -> list[Note]:
-        return [note for at, note in self.notes.values() if at > version]
-
-    def behind(self, after: int) -> list[Event] | None:
-        """The events behind ``after``, or None if some of them are no longer here."""
-        if after >= self.last_seq:
-            return []
-        if not self.events or self.events[0].seq > after + 1:
-            return None
-        return self.events[after + 1 - self.events[0].seq :]
 
 
 class SqliteLog:
@@ -82,18 +50,17 @@ class SqliteLog:
 
     def __init__(self, folder: Path, store: Store, lock: FileLock | None) -> None:
         self._path = folder / "log.db"
-        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._store, self._writer = store, Writer()
         self._lock = lock
-        self._writer = ThreadPoolExecutor(1, "log-writer")
+        self._pages = Pages(self._path)
         self._readers = ThreadPoolExecutor(2, "log-reader")
         self._checkpointer = ThreadPoolExecutor(1, "log-checkpoint")
-        self._reader = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._feeds = {run: _feed_of(tail) for run, tail in store.open_runs.items()}
-        self._pending: list[tuple[Sequence[Entry], Answer]] = []
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._commits = 0
+        self._feeds = {run: Feed(tail.epoch, tail.last_seq) for run, tail in store.open_runs.items()}
+        self._pending: list[Packed] = []
+        self._pending_done: list[Done] = []
+        self._is_idle, self._drained = True, asyncio.Event()
+        self._checkpoint: Future[None] | None = None
         self._is_closed = False
 
     @classmethod
@@ -117,6 +84,7 @@ class SqliteLog:
         instance = uuid.uuid4().hex
         store = await asyncio.to_thread(Store, folder, instance, durable=durability == "power")
         log = cls(folder, store, lock)
+        log._writer.start()
         await log.renew()
         return log
 
@@ -130,17 +98,22 @@ class SqliteLog:
         return await self._write(partial(self._store.find, principal, key))
 
     async def claim(self, run: str, seen_epoch: int, *, after_death: bool = False) -> Claim:
-        claim, _ = await self._write(partial(self._store.claim, run, seen_epoch, after_death), self._claimed)
-        return claim
+        return await self._write(partial(self._store.claim, run, seen_epoch, after_death), self._claimed)
 
-    async def append(self, batch: Sequence[Entry]) -> list[Appended | None]:
-        self._refuse_if_closed()
-        loop = asyncio.get_running_loop()
-        answer: Answer = loop.create_future()
-        self._pending.append((batch, answer))
-        if self._idle.is_set():
-            self._idle.clear()
-            loop.call_soon(self._commit)  # what else this turn of the loop appends comes along
+    def submit(self, entry: Entry, done: Done) -> None:
+        if self._is_closed:
+            self._loop.call_soon(done, LogError("the log is closed.", code=CLOSED))
+            return
+        claim, expected_seq, drafts = entry
+        self._pending.append((entry, *pack(claim.epoch, expected_seq, drafts)))
+        self._pending_done.append(done)
+        if self._is_idle:
+            self._is_idle = False
+            self._loop.call_soon(self._commit)  # what else this turn of the loop submits comes along
+
+    async def append(self, entry: Entry) -> Appended | None:
+        answer: asyncio.Future[Appended | None] = self._loop.create_future()
+        self.submit(entry, partial(_resolve, answer))
         return await answer
 
     def note(self, claim: Claim, key: str, payload: bytes) -> None:
@@ -148,49 +121,56 @@ class SqliteLog:
             raise ValueError(f"a note of {len(payload)} bytes is longer than {NOTE_BYTES}")
         feed = self._feeds.get(claim.run)
         if feed is not None and feed.epoch == claim.epoch:
-            feed.version += 1
-            feed.notes[key] = (feed.version, Note(key, payload))
-            feed.ring()
+            feed.note(Note(key, payload))
 
     async def request_stop(self, run: str) -> Run:
         return await self._write(partial(self._store.request_stop, run))
 
     async def read(self, run: str, after: int, limit: int) -> list[Event]:
-        feed = self._feeds.get(run)
-        events = feed.behind(after) if feed else None
-        if events is not None:
-            return events[:limit]
-        self._refuse_if_closed()
-        loop = asyncio.get_running_loop()
-        events = await loop.run_in_executor(self._readers, self._read_pages, run, after, limit)
-        if feed is not None and len(events) < limit:  # behind the last page comes what is in none
-            events += feed.behind(events[-1].seq if events else after) or []
+        events: list[Event] = []
+        while len(events) < limit:
+            pages = min(FETCH_PAGES, limit - len(events))
+            stretch = await self._stretch(run, after + len(events), pages, with_seams=True)
+            if stretch is None:
+                break
+            events += stretch.events()
         return events[:limit]
 
-    async def follow(self, run: str, after: int) -> AsyncGenerator[list[Event | Note]]:
+    async def follow(self, run: str, after: int, reader: Reader) -> None:
         if run not in self._feeds and await self.get(run) is None:
             raise NotFound(f"there is no run {run!r}.", code="unknown_run")
-        cursor, version = after, 0
-        while not self._is_closed:
-            feed = self._feeds.get(run)
-            bell = feed.listen() if feed else None
-            notes: list[Note] = []
-            if feed is not None and feed.version > version:
-                notes, version = feed.notes_after(version), feed.version
-            events = await self.read(run, cursor, FOLLOW_EVENTS)
-            if events or notes:
-                yield [*notes, *events]
-            if events and events[-1].kind.is_terminal:
-                return
-            if events:
-                cursor = events[-1].seq
-            elif bell is None:
-                return
-            elif not notes:
-                await bell.wait()
+        follower = Follower(reader, after)
+        try:
+            await self._follow(run, follower)
+        except LogError as error:
+            if error.code != CLOSED:
+                raise
 
-    async def open_runs(self) -> list[Run]:
-        return await self._write(self._store.unsettled)
+    async def _follow(self, run: str, follower: Follower) -> None:
+        while not (follower.has_ended or self._is_closed):
+            if not follower.is_ready:
+                follower.is_ready = True
+                await follower.reader.ready()
+                continue
+            feed = self._feeds.get(run)
+            if feed is not None and follower.cursor >= feed.last_seq:
+                await feed.serve(follower)
+            elif not await self._catch_up(run, follower):
+                return
+
+    async def _catch_up(self, run: str, follower: Follower) -> bool:
+        """Give the follower one fetch of what is stored. Says whether there may be more."""
+        is_live = run in self._feeds
+        stretch = await self._stretch(run, follower.cursor, FETCH_PAGES)
+        if stretch is None:
+            return is_live
+        feed = self._feeds.get(run)
+        notes = feed.notes_for(follower) if feed is not None else ()
+        follower.take(Batch(stretch.frames, stretch.last_seq, is_last=stretch.is_last, notes=notes))
+        return True
+
+    async def open_runs(self, *, but: Container[str] = ()) -> list[Run]:
+        return await self._write(partial(self._store.unsettled, but))
 
     async def settle(self, run: str) -> None:
         await self._write(partial(self._store.settle, run))
@@ -206,114 +186,154 @@ class SqliteLog:
             return
         self._is_closed = True
         for feed in self._feeds.values():
-            feed.ring()
-        await self._idle.wait()
-        await asyncio.to_thread(self._close_threads)
+            feed.release_all()
+        if not self._is_idle:
+            self._drained.clear()
+            await self._drained.wait()
+        await self._ask(self._store.close)
+        await self._writer.stop()
+        await asyncio.to_thread(self._close_readers)
         if self._lock is not None:
             self._lock.release()
 
-    def _close_threads(self) -> None:
+    def _close_readers(self) -> None:
         self._readers.shutdown()
         self._checkpointer.shutdown()
-        self._writer.submit(self._store.close).result()
-        self._writer.shutdown()
-        for connection in self._connections:
-            connection.close()
+        self._pages.close()
 
-    # Writing. Feeds are touched in done-callbacks, which run in the order of the writer's calls.
+    # Writing. What the writer answers is heard in the order in which it was asked.
 
-    async def _write(self, call: Callable[[], T], done: Callable[[T], None] | None = None) -> T:
-        """Run on the writer's thread. A cancelled caller leaves the call to finish."""
+    async def _write(self, call: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
+        """Have the writer call it. A cancelled caller leaves the call to finish, and ``then`` to follow."""
         self._refuse_if_closed()
-        answer = asyncio.get_running_loop().run_in_executor(self._writer, call)
-        if done is not None:
-            answer.add_done_callback(partial(_if_it_went_well, done))
-        return await asyncio.shield(answer)
+        return await self._ask(call, then)
+
+    async def _ask(self, call: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
+        answer: asyncio.Future[T] = self._loop.create_future()
+
+        def told(result: T | Exception) -> None:
+            self._checkpoint_if_due()
+            if then is not None and not isinstance(result, Exception):
+                then(result)
+            if answer.done():  # its caller was cancelled
+                return
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        self._writer.do(call, told)
+        return await answer
 
     def _created(self, created: tuple[Run, bool]) -> None:
         run, is_new = created
         if is_new:
             self._feeds[run.id] = Feed(run.epoch, 0)
 
-    def _claimed(self, claimed: tuple[Claim, list[Event]]) -> None:
-        claim, unpaged = claimed
-        feed = self._feeds.setdefault(claim.run, Feed(claim.epoch, claim.last_seq, unpaged))
-        feed.epoch, feed.notes = claim.epoch, {}
-        if feed.last_seq != claim.last_seq:  # somebody else appended meanwhile
-            feed.last_seq, feed.events = claim.last_seq, unpaged
-            feed.ring()
+    def _claimed(self, claim: Claim) -> None:
+        feed = self._feeds.setdefault(claim.run, Feed(claim.epoch, claim.last_seq))
+        feed.pass_on(claim.epoch, claim.last_seq)
 
     def _commit(self) -> None:
         work, self._pending = self._pending, []
-        batches = [batch for batch, _ in work]
-        commit = asyncio.get_running_loop().run_in_executor(self._writer, self._store.commit, batches)
-        commit.add_done_callback(partial(self._committed, work))
+        done, self._pending_done = self._pending_done, []
+        self._writer.do(partial(self._store.commit, work), partial(self._committed, work, done))
 
     def _committed(
-        self, work: list[tuple[Sequence[Entry], Answer]], commit: asyncio.Future[list[Committed]]
+        self, work: list[Packed], done: list[Done], answers: list[Appended | None] | Exception
     ) -> None:
-        error = commit.exception()
-        for at, (_, answer) in enumerate(work):
-            if error is None:
-                committed = commit.result()[at]
-                self._publish(committed)
-            if answer.done():  # its caller was cancelled
-                continue
-            if error is None:
-                answer.set_result(commit.result()[at].results)
-            else:
-                answer.set_exception(error)
+        if isinstance(answers, Exception):
+            error = _as_log_error(answers)
+            for told in done:
+                _tell(told, error)
+        else:
+            for packed, told, answer in zip(work, done, answers, strict=True):
+                if answer is not None:
+                    self._publish(packed, answer.seq)
+                _tell(told, answer)
         self._go_on()
 
     def _go_on(self) -> None:
-        self._commits += 1
-        if self._commits % CHECKPOINT_COMMITS == 0 and not self._is_closed:
-            self._checkpointer.submit(_checkpoint, self._path)
+        self._checkpoint_if_due()
         if self._pending:
             self._commit()
         else:
-            self._idle.set()
+            self._is_idle = True
+            self._drained.set()
 
-    def _publish(self, committed: Committed) -> None:
-        for run, events in committed.events:
-            feed = self._feeds.get(run)
-            if feed is None:
-                continue
-            if events[-1].kind.is_terminal:
-                del self._feeds[run]
-            feed.add(events)
+    def _checkpoint_if_due(self) -> None:
+        is_running = self._checkpoint is not None and not self._checkpoint.done()
+        if not self._is_closed and not is_running and self._store.is_checkpoint_due():
+            self._checkpoint = self._checkpointer.submit(_checkpoint, self._path)
+
+    def _publish(self, packed: Packed, last_seq: int) -> None:
+        (claim, expected_seq, drafts), frames, _ = packed
+        feed = self._feeds.get(claim.run)
+        if feed is None or not drafts:
+            return
+        is_last = drafts[-1].kind in ENDINGS
+        if is_last:
+            del self._feeds[claim.run]
+        feed.publish(expected_seq, last_seq, frames, is_last=is_last)
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
-            raise LogError("the log is closed.", code="closed")
+            raise LogError("the log is closed.", code=CLOSED)
 
     # Reading
 
-    def _read_pages(self, run: str, after: int, limit: int) -> list[Event]:
-        db: sqlite3.Connection | None = getattr(self._reader, "db", None)
-        if db is None:
-            db = self._reader.db = connect(self._path, read_only=True)
-            self._connections.append(db)
-        try:
-            return read_pages(db, run, after, limit)
-        except sqlite3.OperationalError as error:
-            raise LogError(f"the log {self._path} cannot be read: {error}", code="log_unreadable") from error
+    async def _stretch(self, run: str, after: int, pages: int, *, with_seams: bool = False) -> Stretch | None:
+        """Some of what is stored behind ``after``; None if nothing is."""
+        while True:
+            feed = self._feeds.get(run)
+            if feed is not None and feed.last_seq - after < TAIL_EVENTS:
+                tail = await self._write(partial(self._store.tail_behind, run, after))
+                if tail is not None:
+                    return tail
+            self._refuse_if_closed()
+            read = partial(self._pages.read, run, after, pages, with_seams)
+            paged = await self._loop.run_in_executor(self._readers, read)
+            if paged is not None or feed is None:
+                return paged
+            tail = await self._write(partial(self._store.tail_behind, run, after))
+            if tail is not None or after >= feed.last_seq:
+                return tail
 
 
-def _feed_of(tail: Tail) -> Feed:
-    return Feed(tail.epoch, tail.last_seq, list(tail.events))
+def _resolve(answer: asyncio.Future[Appended | None], outcome: Appended | LogError | None) -> None:
+    if answer.done():  # its caller was cancelled
+        return
+    if isinstance(outcome, LogError):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
 
 
-def _if_it_went_well(done: Callable[[T], None], answer: asyncio.Future[T]) -> None:
-    if not answer.cancelled() and answer.exception() is None:
-        done(answer.result())
+def _tell(done: Done, outcome: Appended | LogError | None) -> None:
+    try:
+        done(outcome)
+    except Exception:
+        logger.exception("whoever appended could not take the answer")  # the others are told all the same
+
+
+def _as_log_error(error: Exception) -> LogError:
+    if isinstance(error, LogError):
+        return error
+    logger.error("a commit failed", exc_info=error)
+    return LogError(f"the commit failed: {error!r}")
 
 
 def _checkpoint(path: Path) -> None:
-    """Move what is committed from the write-ahead file into the database, beside readers and writer."""
+    """Move what is committed from the write-ahead file into the database, beside readers and writer.
+
+    The file is begun anew only when a checkpoint has reached its very end, and under a load without a pause
+    none does: then the writer is held up while what came during the checkpoint is moved too.
+    """
     db = connect(path)
     try:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages > WAL_PAGES:
+            db.execute("PRAGMA wal_checkpoint(FULL)")
     except sqlite3.OperationalError:
         pass  # nothing is lost: the write-ahead file keeps it, and the next checkpoint tries again
     finally:

@@ -1,9 +1,9 @@
-"""The tables under the SQLite log, and the one thread's work on them.
+"""The one writing thread's work on the SQLite log.
 
-Layout, the log's secret. A step of all runs is one row of ``journal``: that is what makes a commit cost
-microseconds per event. Behind it each run collects its tail in memory; when the tail is a page long, or the
-run ends, it is written to ``pages``, where readers find a run's events together. A journal row goes as soon
-as nothing in it is unpaged. So what is in memory can be rebuilt from journal and pages at any moment: that is
+Layout, the log's secret. A step of all runs is one record of ``journal``: that is what makes a commit cost
+microseconds per event. Behind it each run collects its tail in memory; when the tail fills a page, or the run
+ends, it is written to ``pages``, where readers find a run's events together. Of the journal goes what is in
+pages. So what is in memory can be rebuilt from journal and pages at any moment: that is
 what opening does, and what follows a failed commit.
 
 Memory is trusted only while nobody else has written: SQLite's ``data_version`` tells, inside the same
@@ -18,101 +18,33 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from inkstream.errors import Fenced, KeyReused, LogError, LogUnwritable, NotFound
-from inkstream.events import NEXT, Event, Kind, RunState
+from inkstream.errors import Fenced, KeyReused, LogUnwritable, NotFound
+from inkstream.events import NEXT, RunState
 from inkstream.log import Appended, Claim, Entry, NewRun, Run
-from inkstream.log.packing import pack, unpack
+from inkstream.log.journal import BLOCK_BYTES, Journal
+from inkstream.log.packing import HEAD, Stretch, behind, seams_behind
+from inkstream.log.schema import ADD_PAGE, connect, prepare
+from inkstream.log.tail import Tail
 
-PAGE_EVENTS = 32
-TRIM_STEPS = 256
-JOURNAL_STEPS = 4096  # an older tail is paged early, so that an idle run cannot hold the journal
+PAGE_BYTES = 3500  # with the last append, as a rule, a row of it fills one page of the database
+JOURNAL_BYTES = 32 << 20  # an older tail is paged early, so that an idle run cannot hold the journal
+TRIM_BLOCKS = 64
+TRIM_PAGES = 64  # how many tails are paged early in one commit
+CHECKPOINT_ROWS = 2048  # a row is a page of the write-ahead file, or two
 LEASE_SECONDS = 10.0
 NOW = "(julianday('now') - 2440587.5) * 86400.0"  # the store's clock; unixepoch('subsec') needs SQLite 3.42
 BALLAST_BYTES = 1 << 20
-
-# AUTOINCREMENT: the journal may still name a run that is forgotten; its number must never be another's.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-  n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, principal TEXT NOT NULL, key TEXT,
-  body_hash BLOB NOT NULL, record BLOB NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL, holder TEXT,
-  last_seq INTEGER NOT NULL,
-  stop_requested INTEGER NOT NULL, deaths INTEGER NOT NULL, created_at REAL NOT NULL, ended_at REAL,
-  settled INTEGER NOT NULL, UNIQUE (principal, key));
-CREATE INDEX IF NOT EXISTS unsettled ON runs (n) WHERE settled = 0;
-CREATE INDEX IF NOT EXISTS ended ON runs (ended_at) WHERE settled = 1;
-CREATE TABLE IF NOT EXISTS journal (step INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS pages (
-  run INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY (run, first)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS instances (id TEXT PRIMARY KEY, renewed_at REAL NOT NULL);
-"""
-VERSION = 1
 
 RUN_COLUMNS = (
     "id, principal, record, state, epoch, last_seq, stop_requested, deaths, created_at, ended_at, settled"
 )
 
 
-@dataclass(slots=True)
-class Tail:
-    """A run that has not ended: where it stands, and its events that are in no page yet."""
-
-    n: int
-    epoch: int
-    holder: str | None
-    state: RunState
-    last_seq: int
-    stop_requested: bool
-    deaths: int
-    events: list[Event] = field(default_factory=list)
-    packed: list[bytes] = field(default_factory=list)  # the same, as a page will have them
-    first_step: int = 0
-
-    def add(self, events: list[Event], packed: bytes, step: int) -> None:
-        if not self.events:
-            self.first_step = step
-        self.events += events
-        self.packed.append(packed)
-        self.last_seq = events[-1].seq
-        for event in events:
-            self.state = NEXT[self.state, event.kind]
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """One batch after its commit: what to answer, and per run what to show."""
-
-    results: list[Appended | None]
-    events: list[tuple[str, list[Event]]]
-
-
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the database. Raises LogUnwritable."""
-    mode = "ro" if read_only else "rwc"
-    try:
-        return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=10.0,
-        )
-    except sqlite3.Error as error:
-        raise LogUnwritable(f"the log {path} cannot be opened: {error}") from error
-
-
-def read_pages(db: sqlite3.Connection, run: str, after: int, limit: int) -> list[Event]:
-    """Up to ``limit`` events of a run from its pages."""
-    rows = db.execute(
-        "SELECT body FROM pages WHERE run = (SELECT n FROM runs WHERE id = ?) AND last > ?"
-        " ORDER BY first LIMIT ?",
-        (run, after, limit // PAGE_EVENTS + 1),
-    ).fetchall()
-    return [event for (body,) in rows for _, event in unpack(body) if event.seq > after][:limit]
+Packed = tuple[Entry, bytes, bytes]
+"""An entry, with the frames and the seams of its events as they will lie in the file if it is not fenced."""
 
 
 class Store:
@@ -124,28 +56,15 @@ class Store:
         self._db = connect(self._path)
         self.open_runs: dict[str, Tail] = {}
         self._data_version = -1
-        self._step = 0
+        self._journal = Journal(self._db)
+        self._trimmed_at = self._checkpointed_at = 0
         with self._translated():
-            self._prepare(durable)
+            prepare(self._db, self._path, durable=durable)
             with self._transaction():
                 self._load()
         self._restore_ballast()
 
     # Opening and closing
-
-    def _prepare(self, durable: bool) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise LogError(
-                f"{self._path} was written by a newer inkstream (log version {version}, known: {VERSION})."
-                " Update inkstream, or start it with another INKSTREAM_DATA_DIR.",
-                code="log_too_new",
-            )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        self._db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints fsync: never in a committing call
-        self._db.executescript(SCHEMA)
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def bury_others(self) -> None:
         """Every other instance is dead: we hold the folder's lock."""
@@ -162,25 +81,36 @@ class Store:
     def _load(self) -> None:
         rows = self._db.execute(
             "SELECT id, n, epoch, holder, stop_requested, deaths,"
-            " (SELECT coalesce(max(last), 0) FROM pages WHERE pages.run = runs.n)"
-            " FROM runs WHERE settled = 0 AND ended_at IS NULL ORDER BY n"
+            " coalesce((SELECT last FROM pages WHERE run = n ORDER BY first DESC LIMIT 1), 0)"
+            " FROM runs WHERE ended_at IS NULL ORDER BY n"
         ).fetchall()
         self.open_runs = {
             run: Tail(
-                n, epoch, holder, RunState.RUNNING if paged else RunState.QUEUED, paged, bool(stop), deaths
+                n,
+                epoch,
+                holder,
+                RunState.RUNNING if paged else RunState.QUEUED,
+                paged,
+                bool(stop),
+                deaths,
+                paged,
             )
             for run, n, epoch, holder, stop, deaths, paged in rows
         }
-        self._replay_journal({tail.n: tail for tail in self.open_runs.values()})
+        tails = {tail.n: tail for tail in self.open_runs.values()}
+        for block, n, after, stretch in self._journal.load():
+            tail = tails.get(n)
+            if tail is not None and after == tail.last_seq:
+                tail.add(stretch.frames, stretch.seams, stretch.last_seq, block)
+                tail.state = RunState.RUNNING  # the terminal event of an open run is in no journal
         self._data_version = self._db.execute("PRAGMA data_version").fetchone()[0]
 
-    def _replay_journal(self, tails: dict[int, Tail]) -> None:
-        for step, body in self._db.execute("SELECT step, body FROM journal ORDER BY step"):
-            self._step = step
-            for n, event in unpack(body):
-                tail = tails.get(n)
-                if tail is not None and event.seq > tail.last_seq:
-                    tail.add([event], pack(n, [event]), step)
+    def is_checkpoint_due(self) -> bool:
+        """Whether much has been written since this was last true."""
+        if self._db.total_changes - self._checkpointed_at < CHECKPOINT_ROWS:
+            return False
+        self._checkpointed_at = self._db.total_changes
+        return True
 
     # Transactions
 
@@ -267,10 +197,11 @@ class Store:
         row = self._db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE {where}", values).fetchone()
         return self._as_run(row) if row else None
 
-    def unsettled(self) -> list[Run]:
-        with self._writing():
-            rows = self._db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE settled = 0 ORDER BY n").fetchall()
-            return [self._as_run(row) for row in rows]
+    def unsettled(self, but: Container[str]) -> list[Run]:
+        with self._reading():
+            rows = [(tail.n, run) for run, tail in self.open_runs.items()]
+            rows += self._db.execute("SELECT n, id FROM runs WHERE settled = 0 AND ended_at IS NOT NULL")
+            return [self._require(run) for _, run in sorted(rows) if run not in but]
 
     def _require(self, run: str) -> Run:
         found = self._find("id = ?", run)
@@ -297,8 +228,7 @@ class Store:
             settled=bool(settled),
         )
 
-    def claim(self, run: str, seen_epoch: int, after_death: bool) -> tuple[Claim, list[Event]]:
-        """The claim, with the events that are in no page yet."""
+    def claim(self, run: str, seen_epoch: int, after_death: bool) -> Claim:
         with self._writing():
             tail = self.open_runs.get(run)
             if tail is None or tail.epoch != seen_epoch or not self._is_free(tail):
@@ -308,7 +238,7 @@ class Store:
                 "UPDATE runs SET epoch = ?, holder = ?, deaths = ? WHERE n = ?",
                 (tail.epoch, tail.holder, tail.deaths, tail.n),
             )
-            return Claim(run, tail.epoch, tail.last_seq), list(tail.events)
+            return Claim(run, tail.epoch, tail.last_seq)
 
     def _is_free(self, tail: Tail) -> bool:
         if tail.holder is None or tail.holder == self._instance:
@@ -333,90 +263,101 @@ class Store:
 
     def expire(self, before: float, limit: int) -> int:
         with self._writing():
-            gone = self._db.execute(
-                "SELECT n FROM runs WHERE settled = 1 AND ended_at < ? ORDER BY ended_at LIMIT ?",
-                (before, limit),
-            ).fetchall()
-            self._db.executemany("DELETE FROM pages WHERE run = ?", gone)
-            self._db.executemany("DELETE FROM runs WHERE n = ?", gone)
-            return len(gone)
+            left = limit
+            while left > 0:
+                n = self._forgotten(before)
+                if n is None:
+                    break
+                pages = self._db.execute(
+                    "DELETE FROM pages WHERE id IN (SELECT id FROM pages WHERE run = ? LIMIT ?)", (n, left)
+                ).rowcount
+                left -= pages
+                if left > 0:
+                    self._db.execute("DELETE FROM forgotten WHERE n = ?", (n,))
+                    left -= 1
+            return limit - left
+
+    def _forgotten(self, before: float) -> int | None:
+        """The row of a run that is being forgotten. Nobody can find it any more."""
+        row = self._db.execute("SELECT n FROM forgotten LIMIT 1").fetchone()
+        if row is None:
+            row = self._db.execute(
+                "SELECT n FROM runs WHERE settled = 1 AND ended_at < ? ORDER BY ended_at LIMIT 1", (before,)
+            ).fetchone()
+            if row is not None:
+                self._db.execute("DELETE FROM runs WHERE n = ?", row)
+                self._db.execute("INSERT INTO forgotten VALUES (?)", row)
+        return row[0] if row else None
 
     # Events
 
-    def commit(self, batches: Sequence[Sequence[Entry]]) -> list[Committed]:
+    def commit(self, work: Sequence[Packed]) -> list[Appended | None]:
         """Append everything in one transaction. Raises LogUnwritable; then nothing was appended.
 
         Endings must find room even on a full disk, so they may spend the ballast.
         """
         try:
-            return self._commit(batches)
+            return self._commit(work)
         except LogUnwritable:
-            entries = [entry for batch in batches for entry in batch]
-            if not self._ballast.exists() or not all(_only_ends(entry) for entry in entries):
+            if not self._ballast.exists() or not all(_only_ends(entry) for entry, _, _ in work):
                 raise
             self._ballast.unlink()
-            return self._commit(batches)
+            return self._commit(work)
 
-    def _commit(self, batches: Sequence[Sequence[Entry]]) -> list[Committed]:
+    def _commit(self, work: Sequence[Packed]) -> list[Appended | None]:
         with self._writing():
-            self._step += 1
             body: list[bytes] = []
-            committed = [self._append_all(batch, body) for batch in batches]
+            touched: dict[str, Tail] = {}
+            answers = self._append(work, body, touched)
             if body:
-                self._db.execute("INSERT INTO journal VALUES (?, ?)", (self._step, b"".join(body)))
-                self._page_touched({run for answer in committed for run, _ in answer.events})
-            return committed
+                self._journal.write(b"".join(body))
+            for run, tail in touched.items():
+                self._follow_up(run, tail)
+            if self._journal.next - self._trimmed_at >= TRIM_BLOCKS:
+                self._trim()
+            return answers
 
-    def _append_all(self, batch: Sequence[Entry], body: list[bytes]) -> Committed:
-        committed = Committed([], [])
-        for entry in batch:
-            tail = self.open_runs.get(entry.claim.run)
-            events = self._numbered(tail, entry) if tail else None
-            if tail is None or events is None:
-                committed.results.append(None)
+    def _append(
+        self, work: Sequence[Packed], body: list[bytes], touched: dict[str, Tail]
+    ) -> list[Appended | None]:
+        """Number the entries, or fence them off. It runs for every token: calls would cost it half again."""
+        block = self._journal.next
+        answers: list[Appended | None] = []
+        for (claim, expected_seq, drafts), frames, seams in work:
+            tail = self.open_runs.get(claim.run)
+            answers.append(None)
+            if tail is None or tail.epoch != claim.epoch or tail.last_seq != expected_seq:
                 continue
-            packed = pack(tail.n, events)
-            body.append(packed)
-            tail.add(events, packed, self._step)
-            committed.results.append(Appended(tail.last_seq, tail.stop_requested))
-            committed.events.append((entry.claim.run, events))
-        return committed
+            state: RunState | None = tail.state
+            for kind, _, _ in drafts:
+                state = NEXT.get((state, kind)) if state else None
+            if state is None:
+                continue
+            last_seq = expected_seq + len(drafts)
+            answers[-1] = Appended(last_seq, tail.stop_requested)
+            if last_seq == expected_seq:
+                continue
+            body += (HEAD.pack(tail.n, expected_seq, last_seq, len(frames), len(seams)), frames, seams)
+            size = tail.add(frames, seams, last_seq, block)
+            if state is not tail.state or tail.deaths or size >= PAGE_BYTES:
+                tail.state = state
+                touched[claim.run] = tail
+        return answers
 
-    @staticmethod
-    def _numbered(tail: Tail, entry: Entry) -> list[Event] | None:
-        """The entry's events with their numbers, or None if it is fenced."""
-        if tail.epoch != entry.claim.epoch or tail.last_seq != entry.expected_seq:
-            return None
-        state: RunState | None = tail.state
-        for draft in entry.events:
-            state = NEXT.get((state, draft.kind)) if state else None
-        if state is None:
-            return None
-        return [
-            Event(tail.epoch, seq, draft.kind, draft.data, draft.seam)
-            for seq, draft in enumerate(entry.events, tail.last_seq + 1)
-        ]
-
-    def _page_touched(self, runs: set[str]) -> None:
-        for run in runs:
-            tail = self.open_runs[run]
-            if tail.deaths and tail.events[-1].kind is not Kind.STARTED:
-                tail.deaths = 0
-                self._db.execute("UPDATE runs SET deaths = 0 WHERE n = ?", (tail.n,))
-            if tail.state.is_terminal:
-                self._page(tail)
-                self._end(run, tail)
-            elif len(tail.events) >= PAGE_EVENTS:
-                self._page(tail)
-        if self._step % TRIM_STEPS == 0:
-            self._trim()
+    def _follow_up(self, run: str, tail: Tail) -> None:
+        """What an append brings with it beside the journal."""
+        if tail.deaths and tail.last_seq > 1:
+            tail.deaths = 0
+            self._db.execute("UPDATE runs SET deaths = 0 WHERE n = ?", (tail.n,))
+        if tail.state.is_terminal:
+            self._page(tail)
+            self._end(run, tail)
+        elif len(tail.frames) + len(tail.seams) >= PAGE_BYTES:
+            self._page(tail)
 
     def _page(self, tail: Tail) -> None:
-        first, last = tail.events[0].seq, tail.events[-1].seq
-        self._db.execute(
-            "INSERT INTO pages VALUES (?, ?, ?, ?)", (tail.n, first, last, b"".join(tail.packed))
-        )
-        tail.events, tail.packed = [], []
+        self._db.execute(ADD_PAGE, (tail.n, tail.paged_seq + 1, tail.last_seq, tail.frames, tail.seams))
+        tail.frames, tail.seams, tail.paged_seq = bytearray(), bytearray(), tail.last_seq
 
     def _end(self, run: str, tail: Tail) -> None:
         self._db.execute(
@@ -426,12 +367,24 @@ class Store:
         del self.open_runs[run]
 
     def _trim(self) -> None:
-        """Drop the journal rows that hold nothing unpaged; page what would hold too many of them."""
-        for tail in self.open_runs.values():
-            if tail.events and tail.first_step < self._step - JOURNAL_STEPS:
-                self._page(tail)
-        needed = min((t.first_step for t in self.open_runs.values() if t.events), default=self._step + 1)
-        self._db.execute("DELETE FROM journal WHERE step < ?", (needed,))
+        """Let the journal forget what is paged; page what would make it keep too much."""
+        self._trimmed_at = self._journal.next
+        unpaged = [tail for tail in self.open_runs.values() if tail.frames]
+        oldest = self._journal.next - JOURNAL_BYTES // BLOCK_BYTES
+        for tail in [tail for tail in unpaged if tail.block < oldest][:TRIM_PAGES]:
+            self._page(tail)
+        self._journal.release(
+            min((tail.block for tail in unpaged if tail.frames), default=self._journal.next)
+        )
+
+    def tail_behind(self, run: str, after: int) -> Stretch | None:
+        """What is behind ``after``, if there is something and all of it is in no page yet."""
+        with self._reading():
+            tail = self.open_runs.get(run)
+            if tail is None or not tail.paged_seq <= after < tail.last_seq:
+                return None
+            seams = seams_behind(tail.seams, after - tail.paged_seq)
+            return Stretch(behind(tail.frames, after), seams, tail.last_seq)
 
     def _restore_ballast(self) -> None:
         """Keep some space that only endings may use. Where there is none to keep, there is none."""

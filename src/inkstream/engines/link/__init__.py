@@ -15,11 +15,12 @@ who took the port of a dead engine learns neither the key nor a prompt. Until it
 frames only. Then:
 
     gateway  ["generate", call, request, emitted] · ["render", call, messages] · ["cancel", call] · ["ping"]
-    host     {"progress": [[call, share]…], "chunks": [[call, text, tokens, ids, logprobs]…],
-              "ends": [[call, kind, value]…], "status"?, "capabilities"?, "pong"?}
+    host     {"chunks": [[call…], [text…], [tokens…], [ids…], [logprobs…]?], "progress"?: [[call, share]…],
+              "ends"?: [[call, kind, value]…], "status"?, "capabilities"?, "pong"?}
 
-Calls are numbered by the gateway; a connection never uses a number twice. Nothing queues per token: what the
-other side does not take in time is merged per call, so a stall costs the length of the answers and no more.
+Calls are numbered by the gateway; a connection never uses a number twice. Nothing queues per token and no
+task is woken for one: the host merges per call what its socket does not take, so a stall costs the length of
+the answers and no more, and the gateway hands on what a frame brings while it reads it.
 """
 
 from inkstream.engines.link.gateway import LinkEngine

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from inkstream.engines import (
     Capabilities,
-    Chunk,
     Emitted,
     Finish,
     Message,
@@ -21,9 +18,10 @@ from inkstream.engines import (
     Prompt,
     Request,
     Status,
+    Take,
 )
-from inkstream.engines.link.codec import error_end, read_capabilities, read_end, read_status
-from inkstream.engines.link.wire import VERSION, Frames, Mailbox, is_proof, proof
+from inkstream.engines.link.codec import End, error_end, read_capabilities, read_chunks, read_end, read_status
+from inkstream.engines.link.wire import VERSION, Frames, is_proof, proof
 from inkstream.errors import EngineFailed, EngineLost
 
 RETRY_SECONDS = 0.02
@@ -98,36 +96,23 @@ class LinkEngine:
         return self._capabilities
 
     async def render(self, messages: Sequence[Message]) -> Prompt:
-        with self._call("render", messages) as box:
-            while box.end is None:
-                await box.filled()
-            return cast(Prompt, read_end(box.end))  # the host answers a render with a prompt
+        # The host answers a render with a prompt, and takes nothing before.
+        return cast(Prompt, await self._ask(_ignore, "render", messages))
 
-    async def generate(self, request: Request, emitted: Emitted) -> AsyncGenerator[Chunk | Progress | Finish]:
-        with self._call("generate", request, emitted) as box:
-            while True:
-                if (share := box.take_share()) is not None:
-                    yield Progress(share)
-                elif box.end is not None and (box.end[0] == "finish" or not box.pieces):
-                    finish = cast(Finish, read_end(box.end))  # the host ends a generation with a finish
-                    yield replace(finish, last=_taken(box)) if box.pieces else finish
-                    return
-                elif box.pieces:
-                    yield _taken(box)
-                else:
-                    await box.filled()
+    async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
+        # The host ends a generation with a finish.
+        return cast(Finish, await self._ask(take, "generate", request, emitted))
 
-    @contextmanager
-    def _call(self, name: str, *arguments: Any) -> Iterator[Mailbox]:
-        """A call that is cancelled on leaving, unless it has ended."""
+    async def _ask(self, take: Take, name: str, *arguments: Any) -> Finish | Prompt:
+        """One call, cancelled at the host when it is left before its end."""
         self.describe()
         connection = self._connection
         assert connection is not None  # who has capabilities is connected
-        box = connection.start(name, arguments)
+        call = connection.start(take, name, arguments)
         try:
-            yield box
+            return read_end(await call.ended)
         finally:
-            connection.leave(box)
+            connection.leave(call)
 
     def hear(self, status: Status, capabilities: Capabilities | None = None) -> None:
         self._reported, self._capabilities = status, capabilities
@@ -162,6 +147,23 @@ class LinkEngine:
         return connection.is_proven
 
 
+class _Call:
+    """An open call. Once ``ended`` is done, or its caller is cancelled, nothing more is taken."""
+
+    __slots__ = ("ended", "number", "take")
+
+    def __init__(self, number: int, take: Take) -> None:
+        self.number, self.take = number, take
+        self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+
+    def end(self, end: End) -> None:
+        if not self.ended.done():
+            self.ended.set_result(end)
+
+
+def _ignore(_: object) -> None: ...
+
+
 class _Connection(Frames):
     """One connection to a host, with the calls that are open on it."""
 
@@ -170,7 +172,7 @@ class _Connection(Frames):
         self.on_frame = self._on_greeting
         self.lost = asyncio.Event()
         self._engine = engine
-        self._boxes: dict[int, Mailbox] = {}
+        self._calls: dict[int, _Call] = {}
         self._last_call = 0
         self._parting = Status(Phase.CONNECTING)
         self._silent_ticks = 0
@@ -190,9 +192,8 @@ class _Connection(Frames):
         self.lost.set()
         self._engine.hear(self._parting)
         end = error_end(EngineLost("the connection to the engine was lost"))
-        for box in self._boxes.values():
-            box.end = box.end or end
-            box.wake()
+        for call in self._calls.values():
+            call.end(end)
 
     def data_received(self, data: bytes) -> None:
         self._silent_ticks = 0
@@ -203,21 +204,21 @@ class _Connection(Frames):
             Phase.CONNECTING, "link_stranger", f"something else than an engine answers there: {reason}"
         )
 
-    def start(self, name: str, arguments: tuple[Any, ...]) -> Mailbox:
+    def start(self, take: Take, name: str, arguments: tuple[Any, ...]) -> _Call:
         """Raises EngineFailed if the arguments cannot be sent."""
         self._last_call += 1
         try:
             self.send((name, self._last_call, *arguments))
         except TypeError as error:
             raise EngineFailed(f"the request cannot be encoded: {error}", code="invalid") from error
-        box = self._boxes[self._last_call] = Mailbox(self._last_call)
-        return box
+        call = self._calls[self._last_call] = _Call(self._last_call, take)
+        return call
 
-    def leave(self, box: Mailbox) -> None:
+    def leave(self, call: _Call) -> None:
         """The caller takes nothing more. Frames keep their order: the next call starts behind the cancel."""
-        del self._boxes[box.call]
-        if box.end is None and self.is_open:
-            self.send(("cancel", box.call))
+        del self._calls[call.number]
+        if call.ended.cancelled() and self.is_open:
+            self.send(("cancel", call.number))
 
     def _on_greeting(self, greeting: Any) -> None:
         if not isinstance(greeting, dict) or not isinstance(greeting.get("nonce"), str):
@@ -244,21 +245,18 @@ class _Connection(Frames):
         self.drop()
 
     def _on_news(self, frame: dict[str, Any]) -> None:
-        boxes = self._boxes
+        calls = self._calls
         if "status" in frame:
             self._engine.hear(read_status(frame["status"]), read_capabilities(frame["capabilities"]))
-        for call, share in frame["progress"]:
-            if (box := boxes.get(call)) is not None:
-                box.share = share
-                box.wake()
-        for call, text, tokens, ids, logprobs in frame["chunks"]:
-            if (box := boxes.get(call)) is not None:
-                box.put_chunk(text, tokens, ids, logprobs)
-                box.wake()
-        for call, kind, value in frame["ends"]:
-            if (box := boxes.get(call)) is not None:
-                box.end = (kind, value)
-                box.wake()
+        for number, share in frame.get("progress", ()):
+            if (call := calls.get(number)) is not None and not call.ended.done():
+                call.take(Progress(share))
+        for number, chunk in read_chunks(frame["chunks"]):
+            if (call := calls.get(number)) is not None and not call.ended.done():
+                call.take(chunk)
+        for number, kind, value in frame.get("ends", ()):
+            if (call := calls.get(number)) is not None:
+                call.end((kind, value))
 
     def _tick_later(self) -> None:
         pause = self._engine.stall_seconds / TICKS_PER_STALL
@@ -273,8 +271,3 @@ class _Connection(Frames):
             self.send(("ping",))
         self._silent_ticks += 1
         return self._tick_later()
-
-
-def _taken(box: Mailbox) -> Chunk:
-    text, tokens, ids, logprobs = box.take_chunk()
-    return Chunk(text, tokens, None if ids is None else tuple(ids), logprobs)

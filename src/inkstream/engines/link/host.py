@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import orjson
-
 from inkstream.engines import (
     Capabilities,
-    Chunk,
     Emitted,
     Engine,
     Message,
     Phase,
-    Progress,
     Request,
     Status,
 )
-from inkstream.engines.link.codec import End, error_end, read_emitted, read_messages, read_request
-from inkstream.engines.link.wire import VERSION, Frames, Mailbox, is_proof, proof
+from inkstream.engines.link.codec import (
+    End,
+    error_end,
+    finish_end,
+    read_emitted,
+    read_messages,
+    read_request,
+)
+from inkstream.engines.link.outbox import Frame, Mailbox
+from inkstream.engines.link.wire import VERSION, Frames, is_proof, proof
 from inkstream.errors import EngineError, EngineFailed, EngineLost
 
 logger = logging.getLogger(__name__)
@@ -235,7 +238,7 @@ class _Connection(Frames):
                 raise ValueError(f"the gateway asked for something unknown: {frame[:1]!r:.50}")
 
     def _start(self, call: int, work: Callable[[Mailbox], Awaitable[None]]) -> None:
-        box = self._boxes[call] = Mailbox(call)
+        box = self._boxes[call] = Mailbox(call, self.put)
         task = self._calls[call] = self._host.spawn(self._answer(box, work))
         # Not in the task: one that is cancelled before its first step runs none of its code.
         task.add_done_callback(lambda _: self._forget(call))
@@ -256,25 +259,16 @@ class _Connection(Frames):
         self._end(box, ("prompt", await self._host.engine().render(messages)))
 
     async def _generate(self, request: Request, emitted: Emitted, box: Mailbox) -> None:
-        async with aclosing(self._host.engine().generate(request, emitted)) as stream:
-            async for item in stream:
-                if isinstance(item, Chunk):
-                    ids = None if item.ids is None else list(item.ids)
-                    box.put_chunk(item.text, item.tokens, ids, item.logprobs)
-                    self._put(box)
-                elif isinstance(item, Progress):
-                    box.share = item.share
-                    self._put(box)
-                else:
-                    return self._end(box, ("finish", item))
-        raise EngineFailed("the engine ended an answer without saying why")
+        finish = await self._host.engine().generate(request, emitted, box.take)
+        self._end(box, finish_end(replace(finish, last=box.take_all(finish.last))))
 
     def _end(self, box: Mailbox, end: End) -> None:
         if box.end is None:
             box.end = end
-            self._put(box)
+            self.put(box)
 
-    def _put(self, box: Mailbox) -> None:
+    def put(self, box: Mailbox) -> None:
+        """The box has something to say."""
         self._due[box.call] = box
         self._flush_soon()
 
@@ -286,45 +280,25 @@ class _Connection(Frames):
     def _flush(self) -> None:
         self._is_flushing = False
         if self.is_proven and self.is_open and not self.is_paused and (self._due or self._news):
-            self.send_encoded(self._encode(self._take_frame()))
+            self.send_encoded(self._take_frame())
 
-    def _take_frame(self) -> dict[str, Any]:
-        frame, self._news = self._news, {}
+    def _take_frame(self) -> bytes:
+        frame = Frame(self._news)
+        self._news = {}
         due, self._due = self._due, {}
-        chunks, shares, ends = [], [], []
         for box in due.values():
-            if box.pieces:
-                chunks.append((box.call, *box.take_chunk()))
-            if box.share is not None:
-                shares.append((box.call, box.take_share()))
-            if box.end is not None:
-                ends.append((box.call, *box.end))
-        return frame | {"chunks": chunks, "progress": shares, "ends": ends}
-
-    def _encode(self, frame: dict[str, Any]) -> bytes:
+            frame.add(box)
         try:
-            return orjson.dumps(frame)
+            return frame.encode()
         except TypeError:
-            return orjson.dumps(self._without_unencodable(frame))
+            return self._without_unencodable(frame)
 
-    def _without_unencodable(self, frame: dict[str, Any]) -> dict[str, Any]:
+    def _without_unencodable(self, frame: Frame) -> bytes:
         """One call that says what JSON cannot hold (half a surrogate pair, say) fails alone."""
-        bad = {item[0]: why for item in (*frame["chunks"], *frame["ends"]) if (why := _why_unencodable(item))}
+        bad = frame.unencodable()
         for call, why in bad.items():
             logger.error("an answer of the engine cannot be encoded: %s", why)
             if call in self._calls:
                 self._calls[call].cancel()
         error = EngineFailed("the engine answered with something that cannot be encoded")
-        ends = [item for item in frame["ends"] if item[0] not in bad]
-        return frame | {
-            "chunks": [item for item in frame["chunks"] if item[0] not in bad],
-            "ends": ends + [(call, *error_end(error)) for call in bad],
-        }
-
-
-def _why_unencodable(item: object) -> str | None:
-    try:
-        orjson.dumps(item)
-    except TypeError as error:
-        return str(error)
-    return None
+        return frame.failing(bad, error_end(error)).encode()

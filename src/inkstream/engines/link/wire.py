@@ -1,4 +1,4 @@
-"""What both ends of the link share: frames, proofs and mailboxes."""
+"""What both ends of the link share: frames and proofs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from typing import Any, cast
 
 import orjson
 
-from inkstream.engines.link.codec import End
-
-VERSION = 1
+VERSION = 2
 HANDSHAKE_BYTES = 4096
 LENGTH_BYTES = 4
-PIECES = 256
 
 
 class Frames(asyncio.Protocol):
@@ -101,64 +98,3 @@ def proof(key: bytes, role: str, host_nonce: str, gateway_nonce: str) -> str:
 def is_proof(given: object, key: bytes, role: str, host_nonce: str, gateway_nonce: str) -> bool:
     expected = proof(key, role, host_nonce, gateway_nonce).encode()
     return isinstance(given, str) and hmac.compare_digest(given.encode(), expected)
-
-
-class Mailbox:
-    """What one call has said and nobody has taken yet: at most one share, one chunk and one end.
-
-    It has one taker. Chunks that meet are joined, so the box grows with the text and the ids only.
-    """
-
-    __slots__ = ("call", "end", "ids", "logprobs", "pieces", "share", "tokens", "waiter")
-
-    def __init__(self, call: int) -> None:
-        self.call = call
-        self.share: float | None = None
-        self.pieces: list[str] = []
-        self.tokens = 0
-        self.ids: list[int] | None = None
-        self.logprobs: Any = None
-        self.end: End | None = None
-        self.waiter: asyncio.Future[None] | None = None
-
-    def put_chunk(self, text: str, tokens: int, ids: list[int] | None, logprobs: Any) -> None:
-        """``ids`` belong to the box from now on."""
-        if self.pieces:
-            self._join(tokens, ids, logprobs)
-        else:
-            self.tokens, self.ids, self.logprobs = tokens, ids, logprobs
-        self.pieces.append(text)
-
-    def _join(self, tokens: int, ids: list[int] | None, logprobs: Any) -> None:
-        # Joining the text for each chunk would be quadratic in a stall, never joining it an object per token.
-        if len(self.pieces) == PIECES:
-            self.pieces = ["".join(self.pieces)]
-        self.tokens += tokens
-        if self.ids is None or ids is None:
-            self.ids = None
-        else:
-            self.ids += ids
-        both = isinstance(self.logprobs, list) and isinstance(logprobs, list)
-        self.logprobs = [*self.logprobs, *logprobs] if both else None
-
-    def take_chunk(self) -> tuple[str, int, list[int] | None, Any]:
-        pieces, self.pieces = self.pieces, []
-        text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-        return text, self.tokens, self.ids, self.logprobs
-
-    def take_share(self) -> float | None:
-        share, self.share = self.share, None
-        return share
-
-    def wake(self) -> None:
-        waiter = self.waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    async def filled(self) -> None:
-        """Wait for ``wake``. Call it only on a box that holds nothing."""
-        self.waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self.waiter
-        finally:
-            self.waiter = None

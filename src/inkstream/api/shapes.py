@@ -1,0 +1,61 @@
+"""Chats, messages and runs as the wire has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inkstream.ask import Ask
+from inkstream.history import Chat, Match, Message
+from inkstream.log import Run
+
+
+def chat_json(chat: Chat) -> dict[str, Any]:
+    """``match`` is there where a search has found the conversation."""
+    shape = {
+        "id": chat.id,
+        "title": chat.title,
+        "created_at": chat.created_at,
+        "updated_at": chat.updated_at,
+        "settings": {"system": None, "sampling": {}, **chat.settings},
+        "runs": chat.runs,
+    }
+    return shape if chat.match is None else {**shape, "match": _match(chat.match)}
+
+
+def _match(match: Match) -> dict[str, Any]:
+    return {"message": match.message, "snippet": match.snippet, "hits": match.hits}
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    ending = message.ending or {}
+    return {
+        "id": message.id,
+        "chat": message.chat,
+        "parent": message.parent,
+        "role": message.role,
+        "parts": message.parts,
+        "created_at": message.created_at,
+        "run": message.run,
+        "last_id": message.last_id,
+        "state": message.state,
+        "finish": ending.get("finish"),
+        "error": ending if "code" in ending else None,
+        "usage": ending.get("usage"),
+        "timings": ending.get("timings"),
+        "made_with": message.made_with,
+        "left_out": message.left_out,
+    }
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    answer = Ask.decode(run.record).answer
+    return {
+        "id": run.id,
+        "chat": answer.chat if answer else None,
+        "message": answer.id if answer else None,
+        "state": run.state,
+        "last_seq": run.last_seq,
+        "stop_requested": run.stop_requested,
+        "created_at": run.created_at,
+        "ended_at": run.ended_at,
+    }

@@ -1,0 +1,99 @@
+"""What a run asks an engine for: settled once, and the same for every continuation."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from secrets import randbits
+from typing import NamedTuple
+
+from inkstream.ask import Ask, Pin, decode_pin, emitted_by
+from inkstream.conversation import Told, fit
+from inkstream.engines import Capabilities, Emitted, Engine, Prompt, Sampling
+from inkstream.errors import Fenced
+from inkstream.events import Event
+from inkstream.log import Log
+
+READ_EVENTS = 4096
+SEED_BITS = 31  # what every engine takes as a seed
+
+
+class Pinned(NamedTuple):
+    """``emitted`` is what earlier attempts, and the run that is continued, have made visible.
+
+    ``is_begun`` says that the pin is in the log already.
+    """
+
+    pin: Pin
+    emitted: Emitted
+    is_begun: bool
+
+
+async def told(engine: Engine, ask: Ask) -> Told:
+    """The prompt. A conversation loses its oldest turns where it is too long, any other question nothing.
+
+    Raises EngineLost, EngineFailed.
+    """
+    if ask.answer is None:
+        return Told(await engine.render(ask.messages), 0)
+    room = ask.sampling.max_tokens
+    return await fit(engine, ask.messages, room + ask.prefix.tokens if room else None)
+
+
+async def pinned(log: Log, engine: Engine, run_id: str, known: Told | None) -> Pinned:
+    """Find the pin in the log, or make it. ``known`` spares rendering.
+
+    Raises EngineLost, EngineFailed, and Fenced if the run has been forgotten.
+    """
+    run = await log.get(run_id)
+    if run is None:
+        raise Fenced(f"there is no run {run_id} any more.")
+    ask = Ask.decode(run.record)
+    events = await events_of(log, run_id)
+    pin = decode_pin(events[0].seam) if events else None
+    if pin is None:
+        pin = await _new_pin(ask, engine, known)
+    return Pinned(pin, emitted_by(events, _prefix(ask, pin)), bool(events))
+
+
+async def events_of(log: Log, run: str) -> list[Event]:
+    """All events of a run."""
+    events: list[Event] = []
+    while page := await log.read(run, len(events), READ_EVENTS):
+        events += page
+    return events
+
+
+async def _new_pin(ask: Ask, engine: Engine, known: Told | None) -> Pin:
+    """The pin of the run that is continued where the engine is the same; else what is asked for now."""
+    capabilities = engine.describe()
+    earlier = ask.pin
+    if earlier is not None and earlier.fingerprint == capabilities.fingerprint:
+        known, unsaid = Told(earlier.prompt, earlier.left_out), replace(earlier.sampling, max_tokens=None)
+    else:
+        known, unsaid = known or await told(engine, ask), capabilities.defaults
+    sampling = _limited(ask, resolved(ask.sampling, unsaid), known.prompt, capabilities)
+    return Pin(known.prompt, sampling, capabilities.model, capabilities.fingerprint, known.left_out)
+
+
+def _limited(ask: Ask, sampling: Sampling, prompt: Prompt, capabilities: Capabilities) -> Sampling:
+    """``max_tokens`` counts what is continued, and ends with the context."""
+    room = capabilities.context_length - prompt.tokens
+    budget = ask.prefix.tokens + (sampling.max_tokens or room)
+    return replace(sampling, max_tokens=max(1, min(room, budget)))
+
+
+def _prefix(ask: Ask, pin: Pin) -> Emitted:
+    """What an earlier run left, its token ids only where they mean the same to this engine."""
+    is_same = ask.pin is not None and ask.pin.fingerprint == pin.fingerprint
+    return ask.prefix if is_same or not ask.prefix.text else replace(ask.prefix, ids=None)
+
+
+def resolved(given: Sampling, unsaid: Sampling) -> Sampling:
+    """The given parameters, for the others what counts where nothing is said, and a seed if there is none."""
+    chosen = {f.name: getattr(given, f.name) for f in fields(given)}
+    for name, value in chosen.items():
+        if value is None or value == ():
+            chosen[name] = getattr(unsaid, name)
+    if chosen["seed"] is None:
+        chosen["seed"] = randbits(SEED_BITS)
+    return Sampling(**chosen)
