@@ -19,7 +19,6 @@ from typing import Self
 
 from inkstream.engines import (
     Capabilities,
-    Chunk,
     Emitted,
     Finish,
     Message,
@@ -29,6 +28,7 @@ from inkstream.engines import (
     Request,
     Sampling,
     Status,
+    Take,
 )
 from inkstream.engines.torch.cache import PAGE, SCRATCH, Pages
 from inkstream.engines.torch.device import choose_device, create_runner, pages_that_fit
@@ -41,8 +41,6 @@ from inkstream.engines.torch.worker import News, Worker
 from inkstream.errors import EngineFailed, EngineLost, InkstreamError
 
 logger = logging.getLogger(__name__)
-
-Take = Callable[[Chunk | Progress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
