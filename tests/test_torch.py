@@ -38,6 +38,8 @@ from inkstream.errors import EngineFailed, EngineLost  # noqa: E402
 from tests.tiny_models import ARCHITECTURES, POSITIONS, write_checkpoint  # noqa: E402
 from tests.torch_reference import Reference  # noqa: E402
 
+pytestmark = pytest.mark.real
+
 GREEDY = Sampling(
     temperature=0.0,
     top_p=1.0,

@@ -162,7 +162,10 @@ def _ranked(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
     bits = scores.view(torch.int32).long()
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     ids = torch.arange(scores.shape[1], device=scores.device)
-    best = ((ordered << 32) | (WORD - ids)).topk(width, dim=-1).values
+    ranking = (ordered << 32) | (WORD - ids)
+    # Selecting all of them takes many times as long as sorting.
+    is_all = width == scores.shape[1]
+    best = ranking.sort(descending=True).values if is_all else ranking.topk(width).values
     chosen = WORD - (best & WORD)
     return scores.gather(1, chosen), chosen
 
