@@ -191,8 +191,8 @@ class _Batch:
         if self._fills:
             self._set_fills(fills)
         if rows != self._members:
-            self._members = rows
             self._upload([self._row_seats], [rows + [self._state.nobody] * (self._rows - len(rows))])
+            self._members = rows
         return self._replay()
 
     def _set_fills(self, fills: Sequence[scheduler.Fill]) -> None:

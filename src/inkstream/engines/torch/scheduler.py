@@ -146,6 +146,16 @@ class Scheduler:
                 self._name_pages(sequence)
         return written
 
+    def retract(self, step: Step) -> None:
+        """The step just planned was not computed. Everybody is read again, from pages filled before."""
+        for fill in step.fills:
+            for page in fill.sequence.pages[fill.start // PAGE : fill.sequence.named]:
+                self.pages.forget(page)
+        for sequence in step.writers:
+            sequence.in_flight -= 1
+        for sequence in self.running[::-1]:
+            self._preempt(sequence)
+
     def _end(self, sequence: Sequence, token: int) -> End | None:
         if token in sequence.stops:
             return "stop"
@@ -178,9 +188,14 @@ class Scheduler:
     def _admit(self) -> list[Sequence]:
         """Those in the queue's order who find a seat and room, with a page to spare for each who writes."""
         seated = []
-        while self.waiting and self._seats and self._seat(self.waiting[0]):
+        while self._has_seat and self._seat(self.waiting[0]):
             seated.append(self.waiting.popleft())
         return seated
+
+    @property
+    def _has_seat(self) -> bool:
+        """For somebody who waits. The limits may be narrower than the seats are many."""
+        return bool(self.waiting and self._seats) and len(self.running) < self.limits.seats
 
     def _seat(self, sequence: Sequence) -> bool:
         if sequence.in_flight:
