@@ -79,8 +79,6 @@ async def test_steps_that_do_not_fit_are_made_smaller_and_cost_nobody_a_word(
     qwen2_checkpoint: Path, undisturbed: list[str]
 ) -> None:
     async with opened(qwen2_checkpoint) as engine:
-        undisturbed = await texts(engine)
-    async with opened(qwen2_checkpoint) as engine:
         memory = Memory(engine, lambda step: len(step.rows) + len(step.fills) <= 3 and tokens_of(step) <= 100)
         assert await texts(engine) == undisturbed
         assert memory.refusals > 0
@@ -89,7 +87,9 @@ async def test_steps_that_do_not_fit_are_made_smaller_and_cost_nobody_a_word(
         assert engine.status.phase is Phase.READY
 
 
-async def test_more_is_tried_again_by_and_by(qwen2_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_is_tried_again_by_and_by(
+    qwen2_checkpoint: Path, undisturbed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(thrift, "FITTING_STEPS", 4)
     async with opened(qwen2_checkpoint) as engine:
         memory = Memory(engine, lambda step: memory.refusals >= 3 or len(step.rows) < 3)
