@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint unit web page wheel lock docs size torture clean
+.PHONY: help serve test check lint unit web page wheel lock docs size bench torture clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -12,6 +12,7 @@ INSTALL := $(PIP) install --quiet --require-hashes --only-binary :all:
 COMPILE := .build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(LOCKFLAGS)
 
+OPPONENTS := bench/compare/requirements
 PAGE := src/inkstream/page/index.html
 WEB := $(shell find web -name node_modules -prune -o -type f -print 2>/dev/null)
 
@@ -20,6 +21,7 @@ help:
 	@echo 'make test     everything that CI runs'
 	@echo 'make check    the quick part of it: format, lint, types, import rules, unit tests'
 	@echo 'make torture  kill the processes a thousand times and compare every answer; TORTUREFLAGS=--seed=1'
+	@echo 'make bench    measure beside other servers; BENCHFLAGS="--quick", "--only paced,llama"'
 	@echo 'make wheel    dist/inkstream-*.whl with the page inside'
 	@echo 'make docs     docs/settings.md from the settings'
 	@echo 'make size     how many lines there are, beside how many were planned'
@@ -55,6 +57,9 @@ page: $(PAGE)
 wheel: .venv/.package $(PAGE)
 	$(BIN)/hatchling build -t wheel
 
+bench: .venv/.dev
+	PYTHONPATH=bench $(BIN)/python -m compare $(BENCHFLAGS)
+
 torture: .venv/.dev
 	$(BIN)/python -m tests.torture $(TORTUREFLAGS)
 
@@ -69,6 +74,8 @@ lock: .build/lock/bin/uv
 	$(COMPILE) requirements/node.in -o requirements/node.txt
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) pyproject.toml requirements/build.in --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) $(OPPONENTS)/article.in -c requirements/run.txt -o $(OPPONENTS)/article.txt
+	$(COMPILE) pyproject.toml $(OPPONENTS)/senders.in -c requirements/run.txt -o $(OPPONENTS)/senders.txt
 
 clean:
 	rm -rf .venv .build dist web/node_modules src/inkstream/page

@@ -4,9 +4,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.browsing import CHROMIUM, FLAGS, Open, Serve, Server, paced
 
 BUILD = Path(__file__).parent.parent / ".build" / "models"
 
@@ -55,3 +60,55 @@ def qwen2() -> Path:
         qwen2_gguf.write_qwen2(part, qwen2_gguf.said_ids())
         part.rename(model)
     return model
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a server that the test has for itself; its answers are plain and paced, unless told otherwise."""
+    servers: list[Server] = []
+
+    def start(script: dict[str, Any] | None = None, **settings: str) -> Server:
+        servers.append(Server(tmp_path / "data", paced() if script is None else script, settings))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for tests that leave it as it is, chats apart."""
+    server = Server(tmp_path_factory.mktemp("data"), paced(), {})
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Open a page; whatever it complains of fails the test, lost connections apart."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def open_one(url: str, *, locale: str = "en-GB", width: int = 1000, context: Any = None) -> Page:
+        if context is None:
+            context = browser.new_context(locale=locale, viewport={"width": width, "height": 640})
+            contexts.append(context)
+        page: Page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.goto(url)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [text for text in complaints if "Failed to load resource" not in text] == []

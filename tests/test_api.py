@@ -52,7 +52,8 @@ async def follow(http: httpx.AsyncClient, run: str, last_id: str = "") -> AsyncG
             return
         assert source.response.status_code == 200
         async for event in source.aiter_sse():
-            if event.data:  # this parser also reports the block that only sets the retry time
+            # This parser also reports the block with the retry time; `stored` is about the connection.
+            if event.data and json.loads(event.data).get("key") != "stored":
                 yield event
 
 
@@ -121,7 +122,7 @@ async def test_the_last_event_id_wins_over_after(tmp_path: Path) -> None:
         run = (await ask(http))["run"]["id"]
         events = [event async for event in follow(http, run)]
         reply = await http.get(f"/api/runs/{run}/events?after=1", headers={"Last-Event-ID": events[-2].id})
-        assert reply.text.count("event: ") == 1
+        assert reply.text.count("\nid: ") == 1
 
 
 @pytest.mark.real
@@ -149,6 +150,47 @@ async def read_through(http: httpx.AsyncClient, run: str) -> list[ServerSentEven
         except httpx.TransportError:
             continue
     return events
+
+
+async def test_what_is_there_now_can_be_had_without_waiting(tmp_path: Path) -> None:
+    async with serving(tmp_path, SLOW) as live, client(live) as http:
+        run = (await ask(http))["run"]["id"]
+        said, last_id, lines = "", "", 0
+        while True:
+            reply = await http.get(
+                f"/api/runs/{run}/events?wait=0", headers={"Last-Event-ID": last_id} if last_id else {}
+            )
+            if reply.status_code == 204:
+                break
+            assert reply.text.startswith("retry: 2000\n: ok\n\n")
+            lines += 1
+            for block in reply.text.split("\n\n"):
+                fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+                last_id = fields.get("id", last_id)
+                if fields.get("event") == "text":
+                    said += json.loads(fields["data"])["text"]
+        assert lines > 1
+        assert said == text_of([event async for event in follow(http, run)])
+
+
+async def test_a_reader_is_told_what_was_said_before_it_came(tmp_path: Path) -> None:
+    async with serving(tmp_path, SLOW) as live, client(live) as http:
+        run = (await ask(http))["run"]["id"]
+        await live.until_ended(run)
+        last = (await http.get(f"/api/runs/{run}")).json()["last_seq"]
+        for after, notes in ((0, 1), (last - 1, 1), (last, 0)):
+            reply = await http.get(f"/api/runs/{run}/events?after={after}")
+            told = f'event: note\ndata: {{"key":"stored","seq":{last}}}\n\n'
+            assert reply.text.count(told) == notes
+            assert reply.text.startswith("retry: 2000\n: ok\n\n" + told) == bool(notes)
+
+
+async def test_the_live_feed_as_it_is_now(tmp_path: Path) -> None:
+    async with serving(tmp_path, SLOW) as live, client(live) as http:
+        run = (await ask(http))["run"]["id"]
+        reply = await http.get("/api/live?wait=0")
+        assert reply.text.count("event: ") == 1
+        assert run in reply.text
 
 
 async def test_many_readers_of_a_live_run_see_the_same(tmp_path: Path) -> None:

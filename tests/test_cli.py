@@ -58,7 +58,7 @@ def refusal(answer: subprocess.CompletedProcess[str]) -> str:
 def test_help_lists_the_commands_in_the_language_of_the_locale(environ: dict[str, str]) -> None:
     english = inkstream(environ, "--help").stdout
     chinese = inkstream(environ | {"LANG": "zh_CN.UTF-8"}, "--help").stdout
-    for command in ("serve", "pull", "models", "engine", "doctor"):
+    for command in ("serve", "pull", "models", "engine", "doctor", "bench"):
         assert re.search(rf"^ +{command} ", english, re.M)
         assert re.search(rf"^ +{command} ", chinese, re.M)
     assert "gateway" not in english

@@ -14,7 +14,7 @@ import pytest
 from inkstream.errors import Fenced, KeyReused, LogError, NotFound
 from inkstream.events import Batch, Draft, Kind, Note, RunState, framed
 from inkstream.log import Appended, Claim, Entry, Log, NewRun
-from inkstream.log.sqlite import FETCH_BYTES
+from inkstream.log.pages import FETCH_BYTES
 from inkstream.log.store import PAGE_BYTES
 from tests.log_world import (
     DONE,

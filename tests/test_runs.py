@@ -18,6 +18,7 @@ from inkstream.config import Settings
 from inkstream.conversation import NEWEST, Tree
 from inkstream.engines import (
     Capabilities,
+    Chunk,
     Emitted,
     Finish,
     Phase,
@@ -373,6 +374,23 @@ async def test_an_engine_that_dies_at_any_token_changes_nothing(tmp_path: Path, 
             w.engine.die()
             w.engine.return_as()
             assert await w.text(run) == expected
+
+
+class Garbling(Mortal):
+    """Gives one run a text that is none."""
+
+    async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
+        if "garble" in str(request.prompt.payload):
+            take(Chunk("\ud800", 1))
+        return await super().generate(request, emitted, take)
+
+
+async def test_what_cannot_be_written_fails_its_run_and_nobody_elses(tmp_path: Path) -> None:
+    async with world(tmp_path, Garbling(SLOW)) as w:
+        garbled, other = await w.ask("garble"), await w.ask("other")
+        ending = (await w.events(garbled))[-1]
+        assert (ending.kind, ending.payload["code"]) == (Kind.FAILED, "internal")
+        assert (await w.events(other))[-1].kind is Kind.DONE
 
 
 async def test_a_dying_engine_delays_nobody_else_for_good(tmp_path: Path) -> None:

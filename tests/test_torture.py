@@ -28,6 +28,7 @@ from tests.torture.chaos import Blow
 from tests.torture.questions import Question
 from tests.torture.reader import Manner, Reader
 from tests.torture.report import Report
+from tests.torture.server import Server
 from tests.torture.sse import Block, Blocks
 from tests.torture.transcript import Transcript
 
@@ -96,6 +97,15 @@ async def test_a_long_answer_leaves_the_gateways_memory_flat(tmp_path: Path) -> 
 @pytest.mark.timeout(120)
 async def test_many_answers_at_once_all_go_on_and_as_many_again_need_no_more_memory(tmp_path: Path) -> None:
     passed(await load.crowd(tmp_path, drawn_seed(), runs=80, tokens_per_second=10))
+
+
+@linux_only
+@pytest.mark.real
+async def test_a_traceback_on_the_console_is_blamed(tmp_path: Path) -> None:
+    async with Server(tmp_path, {"engine": "scripted"}) as server:
+        with (tmp_path / "console.log").open("a", encoding="utf-8") as console:
+            console.write("Traceback (most recent call last):\n")
+    assert server.failures == ["the console has 1 tracebacks: nobody has foreseen what they tell of"]
 
 
 # What a reader notices

@@ -160,6 +160,12 @@ def _print_finding(finding: Finding) -> None:
         print(f"{'':<15}  → {finding.fix}", flush=True)
 
 
+def bench(arguments: Namespace, say: Words) -> int:
+    from inkstream.bench import command  # noqa: PLC0415
+
+    return command.run(arguments, say)
+
+
 COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "serve": serve,
     "pull": pull,
@@ -167,4 +173,5 @@ COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "engine": engine,
     "gateway": gateway,
     "doctor": run_doctor,
+    "bench": bench,
 }

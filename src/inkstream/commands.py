@@ -89,5 +89,24 @@ COMMANDS = (
         "检查本机环境，并给出解决办法",
         settings=DOCTOR_SETTINGS,
     ),
+    Command(
+        "bench",
+        "measure a streaming server: latency, throughput, what it costs",
+        "测量流式服务器：延迟、吞吐量和开销",
+        settings=frozenset(),
+        examples=(
+            ("inkstream bench http://127.0.0.1:8000", "an inkstream", "测量 inkstream"),
+            (
+                "inkstream bench http://127.0.0.1:8080/v1 --streams 1,4,8 --tokens 64",
+                "an OpenAI-compatible server",
+                "测量兼容 OpenAI 的服务器",
+            ),
+            (
+                "inkstream bench http://127.0.0.1:8000/stream --rate 20 --duration 60",
+                "20 new answers per second",
+                "每秒新增 20 个回答",
+            ),
+        ),
+    ),
     Command("gateway"),
 )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
-
 import orjson
 
-from inkstream.ask import encode_seam
+from inkstream.ask import Pin, encode_pin, encode_seam
 from inkstream.channels import Piece
 from inkstream.engines import Chunk, Finish
 from inkstream.events import Draft, Kind, encode
@@ -19,18 +16,11 @@ def failed(code: str, message: str, *, retryable: bool = False) -> Draft:
     return Draft(Kind.FAILED, encode({"code": code, "message": message, "retryable": retryable}))
 
 
-def joined(chunks: Sequence[Chunk]) -> Chunk:
-    """One chunk that says what all say; of none, one that says nothing."""
-    if len(chunks) == 1:
-        return chunks[0]
-    every = [chunk.ids for chunk in chunks if chunk.ids is not None]
-    logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
-    return Chunk(
-        "".join([chunk.text for chunk in chunks]),
-        sum(chunk.tokens for chunk in chunks),
-        tuple(chain.from_iterable(every)) if len(every) == len(chunks) else None,
-        logprobs or None,
-    )
+def started(pin: Pin) -> Draft:
+    told: dict[str, object] = {"model": pin.model, "seed": pin.sampling.seed}
+    if pin.left_out:
+        told["left_out"] = pin.left_out
+    return Draft(Kind.STARTED, encode(told), encode_pin(pin))
 
 
 def text_drafts(pieces: list[Piece], chunk: Chunk) -> list[Draft]:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 
 from inkstream.admission import Admission, Ticket
-from inkstream.ask import Pin, encode_pin
+from inkstream.ask import Pin
 from inkstream.conversation import Told
-from inkstream.drafts import done, failed
+from inkstream.drafts import done, failed, started
 from inkstream.engines import (
     Capabilities,
     Emitted,
@@ -26,7 +26,7 @@ from inkstream.engines import (
     Request,
 )
 from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable
-from inkstream.events import Draft, Kind, encode
+from inkstream.events import Draft
 from inkstream.log import Claim, Log, Run
 from inkstream.pen import Pen
 from inkstream.pinning import pinned
@@ -171,8 +171,7 @@ class Drive:
             if refusal := _refusal(pin, capabilities, emitted):
                 return [refusal]
             if not is_begun:
-                opening = encode({"model": pin.model, "seed": pin.sampling.seed})
-                await self._pen.append([Draft(Kind.STARTED, opening, encode_pin(pin))])
+                await self._pen.append([started(pin)])
             return await self._generate(pin, emitted)
 
     async def _generate(self, pin: Pin, emitted: Emitted) -> Sequence[Draft]:

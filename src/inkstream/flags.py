@@ -155,7 +155,7 @@ def _add(commands: Any, command: Command, say: Words) -> None:
 
 
 def _usage(command: Command, say: Words) -> str:
-    name = " [NAME]" if command.name == "pull" else ""
+    name = {"pull": " [NAME]", "bench": " URL"}.get(command.name, "")
     return f"inkstream {command.name}{name} " + say("[options]", "[选项]")
 
 
@@ -229,6 +229,48 @@ def _doctor_extras(options: argparse._ArgumentGroup, say: Words) -> None:
     options.add_argument("--checksums", action="store_true", help=text)
 
 
+BENCH_OPTIONS = (
+    (
+        "api",
+        "KIND",
+        "openai, stream, native or run (many readers of one); auto reads it off the URL",
+        "openai、stream、native 或 run（多人读同一回答）；auto 按 URL 判断",
+    ),
+    ("streams", "N,N", "numbers of streams, one after the other", "并发流数，依次测量"),
+    ("tokens", "N", "tokens asked for per answer", "每个回答请求的 token 数"),
+    ("rounds", "N", "how often everything is repeated", "整体重复的轮数"),
+    (
+        "duration",
+        "SECONDS",
+        "go on asking for so long (default: one answer per stream)",
+        "持续请求的秒数（默认每路一个回答）",
+    ),
+    ("rate", "N", "open loop: so many new answers per second, at random", "开环：每秒随机到达的新回答数"),
+    ("ramp", "SECONDS", "spread the first answers over so long", "首批回答分散开始的秒数"),
+    ("timeout", "SECONDS", "how long a server may send nothing", "服务端可静默的秒数"),
+    ("key", "KEY", "bearer key of the server", "服务端的访问密钥"),
+    ("model", "NAME", "model to ask for", "请求的模型"),
+    ("prompt", "TEXT", "what is asked", "提示词"),
+    ("workers", "N", "load processes, when one core is not enough", "加载进程数，一个核心不够时增加"),
+    (
+        "pid",
+        "PID,PID",
+        "the server's processes (default: found by the port, on this machine)",
+        "服务端进程（默认按端口在本机查找）",
+    ),
+    ("seed", "N", "of questions and arrivals (default: drawn)", "问题和到达时刻的种子（默认随机）"),
+    ("json", "FILE", "write everything there", "将全部结果写入文件"),
+    ("svg", "FILE", "write a picture there", "将图表写入文件"),
+)
+
+
+def _bench_extras(options: argparse._ArgumentGroup, say: Words) -> None:
+    text = say("where the server is; its path tells its kind", "服务器地址，路径决定其类型")
+    options.add_argument("url", metavar="URL", help=text)
+    for name, metavar, en, zh in BENCH_OPTIONS:
+        options.add_argument(f"--{name}", metavar=metavar, help=say(en, zh))
+
+
 EXTRAS: dict[str, Callable[[argparse._ArgumentGroup, Words], None]] = {
     "serve": _serve_extras,
     "engine": _child_extras,
@@ -236,4 +278,5 @@ EXTRAS: dict[str, Callable[[argparse._ArgumentGroup, Words], None]] = {
     "pull": _pull_extras,
     "models": _json_extras,
     "doctor": _doctor_extras,
+    "bench": _bench_extras,
 }

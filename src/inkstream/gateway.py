@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from inkstream.errors import ConfigError
 GRACE_SECONDS = 2
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 64 * 1024
+WRITE_BUFFER_BYTES = 4 * 1024  # beyond what the system buffers: some tokens, or one fetch of the log
 
 
 class Protocol(HttpToolsProtocol):
@@ -33,6 +35,10 @@ class Protocol(HttpToolsProtocol):
     on_lost: Callable[[], None] | None = None
     _written = 0
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]  # ours alone
@@ -43,6 +49,8 @@ class Protocol(HttpToolsProtocol):
             self.on_lost()
 
     def send(self, piece: bytes) -> bool:
+        if self.transport.is_closing():  # uvloop raises where asyncio drops what comes too late
+            return True
         chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
         self._written += len(chunk)
         self.transport.write(chunk)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from inkstream.channels import Channel, ChannelSplitter
-from inkstream.drafts import STOPPED, joined, plain_draft, text_drafts
-from inkstream.engines import Chunk, Finish, Progress
+from inkstream.drafts import STOPPED, failed, plain_draft, text_drafts
+from inkstream.engines import Chunk, Finish, Progress, merged
 from inkstream.errors import Fenced, LogError
 from inkstream.events import Draft, encode
 from inkstream.log import Appended, Claim, Entry, Log
+
+logger = logging.getLogger(__name__)
 
 NOTHING = Chunk("", 0, ())
 
@@ -51,7 +54,7 @@ class Pen:
         self._log, self._seq = log, claim.last_seq
         self._on_text, self._on_trouble = on_text, on_trouble
         self._taken: list[Chunk] = []
-        self._unseen = NOTHING  # it has been paid for, but there was nothing to see
+        self._unseen: list[Chunk] = []  # they have been paid for, but there was nothing to see
         self._has_text = False
         self._is_over = False
         self._is_writing = False
@@ -77,9 +80,9 @@ class Pen:
 
     def last_words(self, finish: Finish) -> list[Draft]:
         """The events of what came with the end, and of what was held back until it."""
-        last = finish.last or NOTHING
-        pieces = self._splitter.feed(last.text) + self._splitter.flush()
-        return text_drafts(pieces, joined([self._unseen, last]))
+        chunks = self._unseen + ([finish.last] if finish.last else [])
+        pieces = self._splitter.feed(finish.last.text if finish.last else "") + self._splitter.flush()
+        return text_drafts(pieces, merged(chunks) if chunks else NOTHING)
 
     async def append(self, drafts: Sequence[Draft]) -> None:
         """Write events behind all that was taken. Raises Fenced, LogUnwritable, LogError.
@@ -102,19 +105,25 @@ class Pen:
             await self._waiter
 
     def _write(self) -> None:
-        chunk = joined(self._taken)
+        # It is called where an exception would hit everybody: in an engine's step, in the answer of a commit.
+        try:
+            self._write_taken()
+        except Exception:
+            logger.exception("run %s: what the engine gave cannot be written", self.claim.run)
+            self._give_up(
+                failed("internal", "The engine gave what cannot be written. The console says what.")
+            )
+
+    def _write_taken(self) -> None:
+        chunk = merged(self._taken)
         self._taken.clear()
-        if chunk.text and self._splitter.is_plain and self._unseen is NOTHING:
+        if chunk.text and self._splitter.is_plain and not self._unseen:
             self._submit([plain_draft(chunk)], self._text_written)
             return
-        pieces = self._splitter.feed(chunk.text)
-        if self._unseen is not NOTHING:
-            chunk = joined([self._unseen, chunk])
-        if pieces:
-            self._unseen = NOTHING
-            self._submit(text_drafts(pieces, chunk), self._text_written)
-        else:
-            self._unseen = chunk
+        self._unseen.append(chunk)
+        if pieces := self._splitter.feed(chunk.text):
+            unseen, self._unseen = self._unseen, []
+            self._submit(text_drafts(pieces, merged(unseen)), self._text_written)
 
     def _submit(self, drafts: Sequence[Draft], done: Callable[[Appended | LogError | None], None]) -> None:
         self._is_writing = True

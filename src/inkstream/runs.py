@@ -240,7 +240,9 @@ class Runs:
                 code="reset",
             )
 
-    async def follow(self, principal: str, run_id: str, after: int, reader: Reader) -> None:
+    async def follow(
+        self, principal: str, run_id: str, after: int, reader: Reader, *, waits: bool = True
+    ) -> None:
         """See ``Log.follow``. Until this returns the run has a reader. Raises NotFound, Expired."""
         drive = self._drives.get(run_id)
         if drive is not None and drive.principal != principal:
@@ -250,7 +252,7 @@ class Runs:
             self._disarm(drive)
         try:
             await self.get(principal, run_id)
-            await self._log.follow(run_id, after, reader)
+            await self._log.follow(run_id, after, reader, waits=waits)
         finally:
             if drive is not None:
                 drive.readers -= 1

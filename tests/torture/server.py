@@ -13,7 +13,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
 import httpx
@@ -21,6 +21,8 @@ import httpx
 Role = Literal["gateway", "engine"]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+CONSOLE, TRACEBACK = "console.log", "Traceback (most recent call last)"
+AS_IT_IS: Mapping[str, str] = MappingProxyType({})
 
 
 class Target:
@@ -55,15 +57,18 @@ class Target:
 class Server:
     """``async with Server(...)``: runs until the end of the block and must then stop in order.
 
-    ``failures`` collects what no blow explains.
+    ``environ`` are its conditions, as ``conditions.environ`` makes them. ``failures`` collects what no blow
+    explains.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], environ: Mapping[str, str] = AS_IT_IS
+    ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.port = free_port()
         self.failures: list[str] = []
-        self._settings = settings
+        self._settings, self._conditions = settings, environ
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -83,7 +88,7 @@ class Server:
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "inkstream", "serve", "--port", str(self.port)]
-        with (self.folder / "console.log").open("ab") as console:
+        with (self.folder / CONSOLE).open("ab") as console:
             self._process = await asyncio.create_subprocess_exec(
                 *command, env=self._environ(), cwd=self.folder, stdout=PIPE, stderr=console
             )
@@ -137,6 +142,8 @@ class Server:
         self._process.terminate()
         if code := await self._gone(left):
             self.failures.append(f"SIGTERM ended the parent with code {code}")
+        if count := (self.folder / CONSOLE).read_text("utf-8", "replace").count(TRACEBACK):
+            self.failures.append(f"the console has {count} tracebacks: nobody has foreseen what they tell of")
 
     async def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -161,7 +168,7 @@ class Server:
 
     def _environ(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("INKSTREAM_")}
-        ours = {"HOME": str(self.folder), "INKSTREAM_DATA_DIR": str(self.data_dir)}
+        ours = {"HOME": str(self.folder), "INKSTREAM_DATA_DIR": str(self.data_dir), **self._conditions}
         return own | ours | {f"INKSTREAM_{name.upper()}": value for name, value in self._settings.items()}
 
 

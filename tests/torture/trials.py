@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.torture import questions, reckoning, report
 from tests.torture.campaign import Answer, Campaign, in_peace, torment
 from tests.torture.client import Client
 from tests.torture.report import Report
-from tests.torture.server import Server
+from tests.torture.server import AS_IT_IS, Server
 
 SCRIPT = Script(tokens_per_second=40, answer_tokens=250, think=True)
 PAUSE_SECONDS = {"scripted": 0.3, "llama": 0.9}
@@ -23,9 +24,17 @@ POISON = "☠"
 POISON_SECONDS = 300.0
 
 
-async def scripted(folder: Path, seed: int, *, kills: int, seconds: float, askers: int) -> Report:
+async def scripted(
+    folder: Path,
+    seed: int,
+    *,
+    kills: int,
+    seconds: float,
+    askers: int,
+    environ: Mapping[str, str] = AS_IT_IS,
+) -> Report:
     """Everything that the outside can see, and every text equal to the undisturbed one."""
-    server = Server(folder, settings(SCRIPT))
+    server = Server(folder, settings(SCRIPT), environ)
     async with server:
         campaign = await torment(
             server,
@@ -43,11 +52,19 @@ async def scripted(folder: Path, seed: int, *, kills: int, seconds: float, asker
     return report.of_campaign("scripted", campaign, server)
 
 
-async def llama(folder: Path, seed: int, model: Path, *, kills: int, seconds: float, askers: int) -> Report:
+async def llama(
+    folder: Path,
+    seed: int,
+    model: Path,
+    *,
+    kills: int,
+    seconds: float,
+    askers: int,
+    environ: Mapping[str, str] = AS_IT_IS,
+) -> Report:
     """The same with real weights, whose texts may differ behind a seam: how many do is reported."""
-    server = Server(
-        folder, {"engine": "llama", "model": str(model), "context": "1024", "heartbeat_seconds": "1"}
-    )
+    told = {"engine": "llama", "model": str(model), "context": "1024", "heartbeat_seconds": "1"}
+    server = Server(folder, told, environ)
     async with server:
         expected = await _undisturbed(server)
         campaign = await torment(
@@ -96,10 +113,12 @@ def _equal_shares(campaign: Campaign, expected: dict[str, str]) -> dict[str, str
     }
 
 
-async def poison(folder: Path, seed: int, *, poisoned: int, healthy: int) -> Report:
+async def poison(
+    folder: Path, seed: int, *, poisoned: int, healthy: int, environ: Mapping[str, str] = AS_IT_IS
+) -> Report:
     """Prompts that kill the engine each time, among healthy ones: only they fail."""
     script = Script(tokens_per_second=40, answer_tokens=120, crash_on=POISON)
-    campaign, server = Campaign(seed), Server(folder, settings(script))
+    campaign, server = Campaign(seed), Server(folder, settings(script), environ)
     texts = [f"{POISON} {n}" for n in range(poisoned)] + [f"healthy {n}" for n in range(healthy)]
     random.Random(seed).shuffle(texts)
     async with server, Client(server.port, campaign.blame) as client:

@@ -40,6 +40,15 @@ export interface ChatContents {
   readonly messages: readonly Message[]
 }
 
+/** What the server made of an ask. */
+export interface Taken {
+  /** The answer; its parent is the question. */
+  readonly message: Message
+  readonly run: Run
+  /** A chat without a title has taken it from this question. */
+  readonly chat: Chat
+}
+
 export class Api {
   readonly #world: World
   readonly #base: string
@@ -70,7 +79,7 @@ export class Api {
   }
 
   /** Start an answer. The same key never starts a second one, however often it is sent. */
-  ask(chat: string, ask: Ask, key: string): Promise<{ message: Message; run: Run }> {
+  ask(chat: string, ask: Ask, key: string): Promise<Taken> {
     return this.#call('POST', `chats/${encodeURIComponent(chat)}/messages`, ask, {
       'Idempotency-Key': key,
     })

@@ -2,7 +2,7 @@
  * The conversation on the page: what is shown of it, the run that is being followed, the question that is
  * on its way. Everything true is on the server; this only reads it and asks.
  */
-import { ApiError, newKey, patiently, type Api, type Ask } from './api.ts'
+import { ApiError, newKey, patiently, type Api, type Ask, type Taken } from './api.ts'
 import { keepOutgoing, keptOutgoing, type Outgoing } from './outgoing.ts'
 import { newestPath, questionOf, told, upTo } from './path.ts'
 import { kept } from './storage.ts'
@@ -10,6 +10,7 @@ import { StreamError } from './stream/errors.ts'
 import { pause } from './stream/backoff.ts'
 import { blank, fold, type Answer } from './stream/fold.ts'
 import { follow, followLive, type FollowOptions } from './stream/follow.ts'
+import { Network } from './stream/network.ts'
 import type { Link } from './stream/sse.ts'
 import {
   isTerminal,
@@ -28,6 +29,8 @@ export interface Live {
   readonly answer: Answer
   readonly link: Link
   readonly isStopping: boolean
+  /** What came last was said before, while this page did not listen. */
+  readonly isReplay: boolean
 }
 
 const EARLIER_CHATS = 8
@@ -35,6 +38,7 @@ const UNREAD_PAUSE_MS = 1_000
 
 export class Conversation {
   chat = $state.raw<string | null>(null)
+  title = $state.raw('')
   messages = $state.raw<readonly Message[]>([])
   live = $state.raw<Live | null>(null)
   outgoing = $state.raw<Outgoing | null>(null)
@@ -51,6 +55,7 @@ export class Conversation {
 
   readonly #api: Api
   readonly #world: World
+  readonly #network = new Network()
   /** Ends whatever the conversation shown before was waiting for. */
   #shown = new AbortController()
   /** Ends the attempts to send what is taken back. */
@@ -73,6 +78,7 @@ export class Conversation {
     this.#shown.abort()
     this.#shown = new AbortController()
     this.chat = chat
+    this.title = ''
     this.messages = []
     this.live = null
     this.outgoing = waitingFor(chat)
@@ -149,7 +155,8 @@ export class Conversation {
     this.#watching = new AbortController()
     const { signal } = this.#watching
     try {
-      for await (const got of followLive({ url: this.#api.liveUrl, world: this.#world, signal })) {
+      const options = { url: this.#api.liveUrl, ...this.#way(signal) }
+      for await (const got of followLive(options)) {
         if (typeof got === 'string') this.serverLink = got
         else for (const news of got) this.#hearNews(news)
       }
@@ -195,6 +202,7 @@ export class Conversation {
       const contents = await patiently(() => this.#api.chat(chat), this.#world, signal)
       if (signal.aborted) return
       this.loadProblem = null
+      this.title = contents.chat.title
       // What has been asked meanwhile is newer than what was read.
       if (this.messages !== before) return
       this.messages = newestPath(contents.messages)
@@ -220,8 +228,8 @@ export class Conversation {
     try {
       const chat = outgoing.chat ?? (await this.#createChat(outgoing, signal))
       const ask = (): ReturnType<Api['ask']> => this.#api.ask(chat, outgoing.ask, outgoing.key)
-      const { message } = await this.#untilTaken(ask, signal)
-      if (!signal.aborted) this.#taken(outgoing.ask, message)
+      const taken = await this.#untilTaken(ask, signal)
+      if (!signal.aborted) this.#taken(outgoing.ask, taken)
     } catch (error) {
       if (!signal.aborted) this.sendProblem = this.#refuse(error)
     }
@@ -244,8 +252,9 @@ export class Conversation {
   }
 
   /** The server has the ask: show what it made of it and read the answer. */
-  #taken(ask: Ask, answer: Message): void {
+  #taken(ask: Ask, { message: answer, chat }: Taken): void {
     this.#setOutgoing(null)
+    this.title = chat.title
     const before = this.messages.filter(({ id }) => id !== answer.id)
     const kept = 'regenerate' in ask ? upTo(before, answer.parent) : before
     const asked = 'content' in ask ? [questionOf(ask.content, answer)] : []
@@ -260,9 +269,10 @@ export class Conversation {
     const { signal } = this.#shown
     const after = message.last_id === null ? null : placeOf(message.last_id)
     const answer = blank(message.parts, after)
-    this.live = { run, message: message.id, answer, link: 'connecting', isStopping: false }
+    const isNew = { link: 'connecting', isStopping: false, isReplay: false } as const
+    this.live = { run, message: message.id, answer, ...isNew }
     const url = this.#api.eventsUrl(run)
-    const broken = await this.#followToEnd({ url, after, world: this.#world, signal })
+    const broken = await this.#followToEnd({ url, after, ...this.#way(signal) })
     if (signal.aborted) return
     const isWhole = isTerminal(this.live.answer.state)
     // Only a server that contradicts itself brings us here twice: not faster than this.
@@ -278,7 +288,7 @@ export class Conversation {
       for await (const got of follow(options)) {
         if (options.signal.aborted || this.live === null) return null
         if (got.type === 'link') this.live = { ...this.live, link: got.link }
-        else this.#tell(this.live, fold(this.live.answer, got.items))
+        else this.#tell({ ...this.live, isReplay: got.isReplay }, fold(this.live.answer, got.items))
       }
       return null
     } catch (error) {
@@ -293,6 +303,10 @@ export class Conversation {
     this.messages = this.messages.map((message) =>
       message.id === live.message ? told(message, answer) : message,
     )
+  }
+
+  #way(signal: AbortSignal): Pick<FollowOptions, 'world' | 'network' | 'signal'> {
+    return { world: this.#world, network: this.#network, signal }
   }
 
   #setOutgoing(outgoing: Outgoing | null): void {

@@ -34,10 +34,13 @@ function message(fields: Partial<Message>): Message {
     error: null,
     usage: null,
     timings: null,
+    made_with: null,
+    left_out: 0,
     ...fields,
   }
 }
 
+const chat = { id: 'c', title: 'Why?' }
 const question = message({ id: 'q', role: 'user', parts: [{ type: 'text', text: 'Why?' }] })
 const running = message({ id: 'a', parent: 'q', state: 'running', run: 'r', created_at: 2 })
 
@@ -69,7 +72,7 @@ function answerText(conversation: Conversation): string {
 }
 
 function chatWith(...messages: Message[]): Reply {
-  return () => Response.json({ chat: { id: 'c' }, messages })
+  return () => Response.json({ chat, messages })
 }
 
 class MemoryStorage {
@@ -100,7 +103,7 @@ test('a question makes its chat, is answered, and the answer is read to its end'
     'POST chats': () => Response.json({ id: 'c' }, { status: 201 }),
     'POST chats/c/messages': ({ body }) => {
       expect(body).toEqual({ content: 'Why?', parent: null })
-      return Response.json({ message: running, run: { id: 'r' } }, { status: 202 })
+      return Response.json({ message: running, run: { id: 'r' }, chat }, { status: 202 })
     },
     'GET runs/r/events': ({ init }) =>
       streamOf([bytes(HEAD + STARTED + text(2, 'Because.') + STOPPED)], 'close', init),
@@ -124,7 +127,7 @@ test('a question whose reply was lost is asked again with its key after a reload
     'POST chats/c/messages': ({ key }) => {
       keys.push(key)
       if (keys.length === 1) throw new TypeError('network error')
-      return Response.json({ message: running, run: { id: 'r' } }, { status: 202 })
+      return Response.json({ message: running, run: { id: 'r' }, chat }, { status: 202 })
     },
     'GET runs/r/events': ({ init }) =>
       streamOf([bytes(HEAD + STARTED + text(2, 'Because.') + STOPPED)], 'close', init),
@@ -170,7 +173,7 @@ test('where the log has another past, the message is read again', async () => {
     'GET chats/c': () => {
       reads += 1
       const old = { ...running, parts: [{ type: 'text' as const, text: 'lost' }], last_id: '1:2' }
-      return Response.json({ chat: { id: 'c' }, messages: [question, reads === 1 ? old : running] })
+      return Response.json({ chat, messages: [question, reads === 1 ? old : running] })
     },
     'GET runs/r/events': ({ init }) =>
       new Headers(init.headers).has('Last-Event-ID')
@@ -199,7 +202,7 @@ test('a question asked before the page has loaded is asked once', async () => {
   const { world, asked } = server({
     'GET chats': () => Response.json({ chats: [] }),
     'POST chats': () => Response.json({ id: 'c' }, { status: 201 }),
-    'POST chats/c/messages': () => Response.json({ message: running, run: { id: 'r' } }),
+    'POST chats/c/messages': () => Response.json({ message: running, run: { id: 'r' }, chat }),
     'GET runs/r/events': ({ init }) => streamOf([bytes(HEAD + STARTED)], 'hang', init),
   })
   const conversation = conversationIn(world)
@@ -238,7 +241,8 @@ test('a question taken back is not sent when the server is there again', async (
   expect(conversation.sendProblem?.type).toBe('offline')
   conversation.withdraw()
   expect(conversation.draft).toBe('Why?')
-  routes['POST chats/c/messages'] = () => Response.json({ message: running, run: { id: 'r' } })
+  routes['POST chats/c/messages'] = () =>
+    Response.json({ message: running, run: { id: 'r' }, chat })
   const before = asked.length
   world.wake('online')
   await world.advance(60_000)
@@ -257,7 +261,7 @@ test('continuing keeps the text and reads the new run', async () => {
     'POST chats/c/messages': ({ body }) => {
       expect(body).toEqual({ continue: 'a' })
       const message = { ...cut, state: 'queued', run: 'r2' }
-      return Response.json({ message, run: { id: 'r2' } }, { status: 202 })
+      return Response.json({ message, run: { id: 'r2' }, chat }, { status: 202 })
     },
     'GET runs/r2/events': ({ init }) =>
       streamOf([bytes(HEAD + STARTED + text(2, ' whole') + STOPPED)], 'close', init),
@@ -277,7 +281,7 @@ test('another answer to the same question takes the place of the first', async (
     'GET chats/c': chatWith(question, failed),
     'POST chats/c/messages': ({ body }) => {
       expect(body).toEqual({ regenerate: 'a' })
-      return Response.json({ message: { ...running, id: 'b', run: 'r2' }, run: { id: 'r2' } })
+      return Response.json({ message: { ...running, id: 'b', run: 'r2' }, run: { id: 'r2' }, chat })
     },
     'GET runs/r2/events': ({ init }) =>
       streamOf([bytes(HEAD + STARTED + text(2, 'better') + STOPPED)], 'close', init),
@@ -294,7 +298,7 @@ test('a run that starts elsewhere in this chat is found', async () => {
   let messages: Message[] = []
   const news = { id: 'r', chat: 'c', message: 'a', state: 'queued' }
   const { world } = server({
-    'GET chats/c': () => Response.json({ chat: { id: 'c' }, messages }),
+    'GET chats/c': () => Response.json({ chat, messages }),
     'GET live': ({ init }) =>
       streamOf(
         [
@@ -329,7 +333,11 @@ test('what was read before a question was asked does not hide it', async () => {
       ),
     'POST chats/c/messages': ({ body }) => {
       expect(body).toEqual({ content: 'And then?', parent: 'a' })
-      return Response.json({ message: { ...running, id: 'b', parent: 'q2' }, run: { id: 'r' } })
+      return Response.json({
+        message: { ...running, id: 'b', parent: 'q2' },
+        run: { id: 'r' },
+        chat,
+      })
     },
     'GET runs/r/events': ({ init }) =>
       streamOf([bytes(HEAD + STARTED + text(2, 'Hi'))], 'hang', init),
@@ -343,7 +351,7 @@ test('what was read before a question was asked does not hide it', async () => {
   expect(reads).toHaveLength(1)
   void conversation.ask('And then?')
   await world.settle()
-  reads[0]?.(Response.json({ chat: { id: 'c' }, messages: [question] }))
+  reads[0]?.(Response.json({ chat, messages: [question] }))
   await world.settle()
   expect(conversation.messages.map(({ id }) => id)).toEqual(['q', 'a', 'q2', 'b'])
   expect(answerText(conversation)).toBe('Hi')

@@ -18,8 +18,13 @@ test('both languages say the same things', () => {
 })
 
 test('every value that a sentence takes stands in it, in both languages', () => {
-  for (const { phase, ofBytes, perSecond, timeLeft, problem } of Object.values(words)) {
-    for (const sentence of [phase.queued, perSecond, timeLeft, problem.other]) {
+  for (const { blocks, leftOut, phase, ofBytes, perSecond, timeLeft, problem } of Object.values(
+    words,
+  )) {
+    for (const sentence of [
+      ...[blocks.loadImage, leftOut, phase.queued],
+      ...[perSecond, timeLeft, problem.other],
+    ]) {
       expect(sentence('‹1›')).toContain('‹1›')
     }
     expect(ofBytes('‹1›', '‹2›')).toMatch(/‹1›.*‹2›/)

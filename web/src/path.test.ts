@@ -17,6 +17,8 @@ function message(id: string, parent: string | null, created_at: number): Message
     error: null,
     usage: null,
     timings: null,
+    made_with: null,
+    left_out: 0,
   }
 }
 

@@ -25,7 +25,23 @@ export function newestPath(messages: readonly Message[]): readonly Message[] {
 /** The message as its run tells it. */
 export function told(message: Message, answer: Answer): Message {
   const { parts, lastId, state, finish, error, usage, timings } = answer
-  return { ...message, parts, last_id: lastId, state, finish, error, usage, timings }
+  const made_with = message.made_with && {
+    ...message.made_with,
+    model: answer.model ?? message.made_with.model,
+  }
+  const left_out = answer.leftOut ?? message.left_out
+  return {
+    ...message,
+    parts,
+    last_id: lastId,
+    state,
+    finish,
+    error,
+    usage,
+    timings,
+    made_with,
+    left_out,
+  }
 }
 
 /** The part of a path that ends with the message `id`. */
@@ -49,5 +65,7 @@ export function questionOf(content: string, answer: Message): Message {
     error: null,
     usage: null,
     timings: null,
+    made_with: null,
+    left_out: 0,
   }
 }

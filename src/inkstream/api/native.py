@@ -14,10 +14,10 @@ import inkstream
 from inkstream.api.guard import COOKIE, Unauthorized, session_token
 from inkstream.api.services import json_response, principal_of, services
 from inkstream.api.shapes import run_json
-from inkstream.api.sse import EventStream
+from inkstream.api.sse import OPENING, EventStream
 from inkstream.engines import Phase, Status
 from inkstream.errors import Invalid
-from inkstream.events import Cursor, encode
+from inkstream.events import Cursor, Note, encode
 from inkstream.log import Run
 
 router = APIRouter(prefix="/api")
@@ -45,6 +45,7 @@ async def follow_run(
     request: Request,
     run: str,
     after: Annotated[int, Query(ge=0)] = 0,
+    wait: Annotated[bool, Query(description="0: end behind what there is")] = True,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The run's events as server-sent events, from behind the cursor."""
@@ -54,7 +55,11 @@ async def follow_run(
     await here.runs.require_cursor(found, cursor)
     if found.state.is_terminal and cursor.seq >= found.last_seq:
         return Response(status_code=204)
-    return here.follow(principal, run, cursor.seq)
+    opening = OPENING
+    if wait and found.last_seq > cursor.seq:
+        # What is stored already is not news: a page shows it at once, and only what follows as it comes.
+        opening += Note("stored", encode({"key": "stored", "seq": found.last_seq})).frame
+    return here.follow(principal, run, cursor.seq, opening=opening, waits=wait)
 
 
 def _cursor(last_event_id: str | None, after: int) -> Cursor:
@@ -67,7 +72,7 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
 
 
 @router.get("/live")
-async def live(request: Request) -> Response:
+async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Response:
     """A snapshot of the living runs, then which start and end, and what the engine does."""
     here, principal = services(request), principal_of(request)
 
@@ -75,7 +80,7 @@ async def live(request: Request) -> Response:
         async with here.runs.live(principal) as (runs, news):
             stream.push(_snapshot(runs, here.runs.engine.status))
             await stream.ready()
-            while (item := await news.get()) is not None:
+            while wait and (item := await news.get()) is not None:
                 if isinstance(item, Status):
                     stream.push(_frame("engine", asdict(item)))
                 elif item.principal == principal:

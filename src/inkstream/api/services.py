@@ -40,12 +40,17 @@ class Services:
         after: int = 0,
         write: Callable[[Event], bytes] | None = None,
         opening: bytes = OPENING,
+        *,
+        waits: bool = True,
     ) -> EventStream:
-        """A run's events as a reply: as the log has them, or as ``write`` puts them."""
+        """A run's events as a reply: as the log has them, or as ``write`` puts them.
+
+        One that does not wait ends behind what there is.
+        """
 
         def source(stream: EventStream) -> Awaitable[None]:
             reader = Rewriting(stream, write) if write else stream
-            return self.runs.follow(principal, run, after, reader)
+            return self.runs.follow(principal, run, after, reader, waits=waits)
 
         return self.stream(source, opening)
 

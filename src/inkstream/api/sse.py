@@ -5,8 +5,9 @@ same turn of the loop, no task being woken for it. Deliberate oddities, each wit
 
 - A comment goes out at once, before anything is known, and after every quiet pause: proxies cut
   connections that are silent, and a reader must be able to tell slow from dead.
-- When 64 KiB wait for a socket the log is told to give no more. A reader that takes nothing for the patience
-  time is cut off hard, because a polite close would wait for it to read what is buffered.
+- When more waits for a socket than the server buffers, the log is told to give no more. A reader that takes
+  nothing for the patience time is cut off hard, because a polite close would wait for it to read what is
+  buffered.
 - All open streams end when the server closes, without a terminal event: readers come back to its successor.
 """
 

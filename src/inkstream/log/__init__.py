@@ -152,10 +152,11 @@ class Log(Protocol):
         """Up to ``limit`` events with numbers above ``after``, in order."""
         ...
 
-    async def follow(self, run: str, after: int, reader: Reader) -> None:
+    async def follow(self, run: str, after: int, reader: Reader, *, waits: bool = True) -> None:
         """Give the reader what is stored behind ``after`` and the current notes, then what comes.
 
-        Returns behind the terminal event, or when the log is closed; never because nothing happens. A
+        Returns behind the terminal event, or when the log is closed; because nothing happens only if it does
+        not wait. A
         reader that is not ready goes on from the log when it is: it holds up nobody. What a reader raises
         ends its own following, here. Raises NotFound.
         """

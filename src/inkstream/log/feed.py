@@ -73,6 +73,9 @@ class Feed:
         self._waiting = (*self._waiting, waiter)
         await waiter
 
+    def has_notes_for(self, follower: Follower) -> bool:
+        return follower.version != self.version and bool(self._notes)
+
     def notes_for(self, follower: Follower) -> tuple[Note, ...]:
         """The notes that the follower does not have yet; from now on it has them."""
         if follower.version == self.version:

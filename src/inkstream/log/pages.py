@@ -5,6 +5,7 @@ A fetch is one statement: a run that is being forgotten meanwhile has all its ev
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
@@ -24,6 +25,13 @@ ORDER BY first LIMIT :most
 LAST_SEQ = (1 << 32) - 1  # no number is higher
 
 
+FETCH_BYTES = (
+    16 * 1024
+)  # of frames, and what the last page has beyond: a reader that takes nothing holds that much
+
+Row = tuple[int, int, bytes, bytes]
+
+
 class Pages:
     """May be read by several threads at once; each gets a connection of its own."""
 
@@ -33,11 +41,14 @@ class Pages:
         self._connections: list[sqlite3.Connection] = []
 
     def read(self, run: str, after: int, most: int, with_seams: bool) -> Stretch | None:
-        """What is behind ``after`` in up to ``most`` pages; None where there is nothing. Raises LogError."""
+        """What is behind ``after`` in up to ``most`` pages, or as many as a fetch may have.
+
+        None where there is nothing. Raises LogError.
+        """
         after = min(after, LAST_SEQ)
         asked = {"run": run, "after": after, "most": most, "with_seams": with_seams}
         try:
-            rows: list[tuple[int, int, bytes, bytes]] = self._db().execute(FETCH, asked).fetchall()
+            rows = _up_to(FETCH_BYTES, self._db().execute(FETCH, asked))
         except sqlite3.OperationalError as error:
             raise LogError(f"the log {self._path} cannot be read: {error}", code="log_unreadable") from error
         if not rows:
@@ -61,3 +72,15 @@ class Pages:
             db = self._local.db = connect(self._path, read_only=True)
             self._connections.append(db)
         return db
+
+
+def _up_to(most_bytes: int, cursor: sqlite3.Cursor) -> list[Row]:
+    """A page can be much longer than its usual size: one append is never torn apart."""
+    rows: list[Row] = []
+    with contextlib.closing(cursor):
+        for row in cursor:
+            rows.append(row)
+            most_bytes -= len(row[2])
+            if most_bytes <= 0:
+                break
+    return rows

@@ -28,14 +28,13 @@ from inkstream.events import ENDINGS, Batch, Event, Note
 from inkstream.log import Appended, Claim, Done, Entry, NewRun, Reader, Run
 from inkstream.log.feed import Feed, Follower
 from inkstream.log.packing import Stretch, pack
-from inkstream.log.pages import Pages
+from inkstream.log.pages import FETCH_BYTES, Pages
 from inkstream.log.schema import connect
 from inkstream.log.store import PAGE_BYTES, Packed, Store
 from inkstream.log.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-FETCH_BYTES = 64 * 1024
 FETCH_PAGES = FETCH_BYTES // PAGE_BYTES
 TAIL_EVENTS = 64  # a cursor that is closer to the end is likely to be in the tail
 NOTE_BYTES = 32 * 1024
@@ -136,17 +135,17 @@ class SqliteLog:
             events += stretch.events()
         return events[:limit]
 
-    async def follow(self, run: str, after: int, reader: Reader) -> None:
+    async def follow(self, run: str, after: int, reader: Reader, *, waits: bool = True) -> None:
         if run not in self._feeds and await self.get(run) is None:
             raise NotFound(f"there is no run {run!r}.", code="unknown_run")
         follower = Follower(reader, after)
         try:
-            await self._follow(run, follower)
+            await self._follow(run, follower, waits)
         except LogError as error:
             if error.code != CLOSED:
                 raise
 
-    async def _follow(self, run: str, follower: Follower) -> None:
+    async def _follow(self, run: str, follower: Follower, waits: bool) -> None:
         while not (follower.has_ended or self._is_closed):
             if not follower.is_ready:
                 follower.is_ready = True
@@ -154,6 +153,8 @@ class SqliteLog:
                 continue
             feed = self._feeds.get(run)
             if feed is not None and follower.cursor >= feed.last_seq:
+                if not (waits or feed.has_notes_for(follower)):
+                    return
                 await feed.serve(follower)
             elif not await self._catch_up(run, follower):
                 return

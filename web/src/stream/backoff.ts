@@ -52,7 +52,7 @@ export function shown(world: World, signal: AbortSignal): Promise<void> {
       signal.removeEventListener('abort', end)
       resolve()
     }
-    const stopListening = world.onWake((wake) => wake === 'shown' && end())
+    const stopListening = world.onWake(() => !world.isHidden() && end())
     signal.addEventListener('abort', end)
     if (!world.isHidden() || signal.aborted) end()
   })

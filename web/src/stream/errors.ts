@@ -1,8 +1,9 @@
 /**
- * Why a stream broke. The first four mend themselves by connecting again; the others need somebody.
+ * Why a stream broke. The first five mend themselves by connecting again; the others need somebody.
  *
  * - `cut`: the connection ended, was refused or never came about
  * - `silent`: nothing arrived for longer than a heartbeat allows
+ * - `held`: somebody on the way keeps the stream back; short requests get through
  * - `broken`: what arrived is not what the protocol says: a gap in the numbers, malformed data
  * - `busy`: the server asks to come back later
  * - `reset`: the log does not have our cursor; read again from the start
@@ -12,9 +13,24 @@
  * - `refused`: any other answer that asking again will not change
  */
 export type StreamErrorType =
-  'cut' | 'silent' | 'broken' | 'busy' | 'reset' | 'expired' | 'missing' | 'forbidden' | 'refused'
+  | 'cut'
+  | 'silent'
+  | 'held'
+  | 'broken'
+  | 'busy'
+  | 'reset'
+  | 'expired'
+  | 'missing'
+  | 'forbidden'
+  | 'refused'
 
-const MENDS_ITSELF: ReadonlySet<StreamErrorType> = new Set(['cut', 'silent', 'broken', 'busy'])
+const MENDS_ITSELF: ReadonlySet<StreamErrorType> = new Set([
+  'cut',
+  'silent',
+  'held',
+  'broken',
+  'busy',
+])
 
 export class StreamError extends Error {
   override name = 'StreamError'

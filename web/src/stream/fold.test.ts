@@ -66,3 +66,12 @@ test('text takes back the notes about the wait, the end takes back all', () => {
 test('place 0 takes the queue note back', () => {
   expect(fold(blank(), [queued, { key: 'queued', place: 0 }]).notes).toEqual({})
 })
+
+test('what the model was not told is known from the first event', () => {
+  const { data } = started as Extract<RunEvent, { kind: 'started' }>
+  expect(blank().leftOut).toBeNull()
+  expect(fold(blank(), [started]).leftOut).toBe(0)
+  expect(
+    fold(blank(), [{ ...started, kind: 'started', data: { ...data, left_out: 4 } }]).leftOut,
+  ).toBe(4)
+})

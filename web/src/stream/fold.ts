@@ -23,6 +23,8 @@ export interface Answer {
   readonly lastId: string | null
   readonly notes: Notes
   readonly model: string | null
+  /** Messages of the conversation that the model was not told; null before that is known. */
+  readonly leftOut: number | null
   readonly finish: 'stop' | 'length' | null
   readonly error: Failure | null
   readonly usage: Usage | null
@@ -38,6 +40,7 @@ export function blank(base: readonly Part[] = [], after: Place | null = null): A
     lastId: after?.id ?? null,
     notes: {},
     model: null,
+    leftOut: null,
     finish: null,
     error: null,
     usage: null,
@@ -77,7 +80,12 @@ function withEvent(answer: Answer, event: RunEvent): Answer {
 function tell(answer: Answer, event: RunEvent): Answer {
   switch (event.kind) {
     case 'started':
-      return { ...answer, state: 'running', model: event.data.model }
+      return {
+        ...answer,
+        state: 'running',
+        model: event.data.model,
+        leftOut: event.data.left_out ?? 0,
+      }
     case 'text':
       return {
         ...answer,

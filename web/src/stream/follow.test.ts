@@ -1,54 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { StreamError } from './errors.ts'
-import { blank, fold, textOf, type Answer } from './fold.ts'
-import { follow, type Followed } from './follow.ts'
+import { textOf } from './fold.ts'
+import { DONE, HEAD, links, read, readAll, STARTED, text } from './reading.fake.ts'
 import { told, transcripts } from './transcripts.fake.ts'
-import type { Place } from './wire.ts'
-import { bytes, FakeWorld, replay, streamOf } from './world.fake.ts'
-
-const HEAD = 'retry: 2000\n: ok\n\n'
-const STARTED = 'id: 1:1\nevent: started\ndata: {"model":"m","seed":1}\n\n'
-const DONE = 'id: 1:3\nevent: done\ndata: {"finish":"stop","usage":{},"timings":{}}\n\n'
-
-function text(id: string, value: string): string {
-  return `id: ${id}\nevent: text\ndata: {"text":"${value}"}\n\n`
-}
-
-interface Reading {
-  answer: Answer
-  readonly seen: Followed[]
-  readonly leave: () => void
-  readonly end: Promise<void>
-}
-
-/** Read a run to its end, folding as the page does. */
-function read(world: FakeWorld, after: Place | null = null): Reading {
-  const left = new AbortController()
-  const reading: Reading = {
-    answer: blank([], after),
-    seen: [],
-    leave: () => left.abort(),
-    end: Promise.resolve().then(async () => {
-      const options = { url: 'events', after, world, signal: left.signal }
-      for await (const got of follow(options)) {
-        reading.seen.push(got)
-        if (got.type === 'items') reading.answer = fold(reading.answer, got.items)
-      }
-    }),
-  }
-  return reading
-}
-
-async function readAll(world: FakeWorld): Promise<Answer> {
-  const reading = read(world)
-  await world.until(reading.end)
-  expect(world.isIdle).toBe(true)
-  return reading.answer
-}
-
-function links(reading: Reading): string[] {
-  return reading.seen.flatMap((got) => (got.type === 'link' ? [got.link] : []))
-}
+import { bytes, FakeWorld, replay, streamOf, unanswered } from './world.fake.ts'
 
 const ended = transcripts().filter(({ told }) => told.state !== 'queued')
 
@@ -119,12 +74,7 @@ test('heartbeats keep a slow run open, silence ends the connection', async () =>
 })
 
 test('a request that is never answered is given up and made again', async () => {
-  const world: FakeWorld = new FakeWorld(
-    (_id, init) =>
-      new Promise<Response>((_resolve, reject) => {
-        init.signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError')))
-      }),
-  )
+  const world: FakeWorld = new FakeWorld((_id, init) => unanswered(init))
   const reading = read(world)
   await world.advance(60_000)
   expect(world.requests.length).toBe(3)
@@ -281,4 +231,55 @@ test.each([
   expect(error).toBeInstanceOf(StreamError)
   expect((error as StreamError).type).toBe(type)
   expect(world.isIdle).toBe(true)
+})
+
+test('a page that comes back out of the cache connects anew', async () => {
+  const world: FakeWorld = new FakeWorld((lastEventId, init) =>
+    lastEventId === ''
+      ? streamOf([bytes(HEAD + STARTED + text('1:2', 'a'))], 'hang', init)
+      : streamOf([bytes(HEAD + DONE)], 'close', init),
+  )
+  const reading = read(world)
+  await world.settle()
+  world.wake('restored')
+  await world.until(reading.end)
+  expect(world.requests.map(({ lastEventId }) => lastEventId)).toEqual(['', '1:2'])
+})
+
+test('what was stored before the connection is told as a replay, what comes then is not', async () => {
+  const stored = 'event: note\ndata: {"key":"stored","seq":2}\n\n'
+  let come = (): void => {}
+  const world: FakeWorld = new FakeWorld((_id, init) => {
+    const body = new ReadableStream<Uint8Array>({
+      start(controller) {
+        controller.enqueue(bytes(HEAD + stored + STARTED + text('1:2', 'a')))
+        come = () => controller.enqueue(bytes(text('1:3', 'b') + DONE.replace('1:3', '1:4')))
+        init.signal?.addEventListener('abort', () => controller.error(init.signal?.reason))
+      },
+    })
+    return new Response(body, { headers: { 'Content-Type': 'text/event-stream' } })
+  })
+  const reading = read(world)
+  await world.settle()
+  come()
+  await world.until(reading.end)
+  expect(reading.seen.flatMap((got) => (got.type === 'items' ? [got.isReplay] : []))).toEqual([
+    true,
+    false,
+  ])
+  expect(reading.answer.notes).toEqual({})
+})
+
+test('a proxy that says when to come back as a date is believed', async () => {
+  const world: FakeWorld = new FakeWorld((_id, init) =>
+    world.requests.length === 1
+      ? new Response('', {
+          status: 503,
+          headers: { 'Retry-After': new Date(Date.now() + 9_000).toUTCString() },
+        })
+      : streamOf([bytes(HEAD + STARTED + text('1:2', 'a') + DONE)], 'close', init),
+  )
+  await readAll(world)
+  expect(world.requests[1]?.at).toBeGreaterThan(7_000)
+  expect(world.requests[1]?.at).toBeLessThan(9_100)
 })

@@ -5,7 +5,9 @@
  * resumed without loss; what the server repeats is dropped; a gap ends the connection and is asked for again.
  */
 import { StreamError } from './errors.ts'
-import { connect, type Link, type Source } from './sse.ts'
+import type { Source } from './line.ts'
+import type { Network } from './network.ts'
+import { connect, type Link } from './sse.ts'
 import {
   decode,
   decodeLive,
@@ -19,7 +21,17 @@ import type { World } from './world.ts'
 
 export type Followed =
   | { readonly type: 'link'; readonly link: Link }
-  | { readonly type: 'items'; readonly items: readonly (RunEvent | Note)[] }
+  | {
+      readonly type: 'items'
+      readonly items: readonly (RunEvent | Note)[]
+      /** They were said before this connection, so nobody waits to see them come. */
+      readonly isReplay: boolean
+    }
+
+/** Where streams are held back, a lump a second is what the page can still make flow. */
+const RUN_POLL_MS = 1_000
+/** Of the server as a whole, nothing is urgent. */
+const LIVE_POLL_MS = 10_000
 
 export interface FollowOptions {
   readonly url: string
@@ -27,6 +39,8 @@ export interface FollowOptions {
   readonly after: Place | null
   readonly world: World
   readonly signal: AbortSignal
+  /** What all streams of the page know of their way; by default each finds out for itself. */
+  readonly network?: Network
 }
 
 /**
@@ -37,8 +51,9 @@ export interface FollowOptions {
  */
 export async function* follow(options: FollowOptions): AsyncGenerator<Followed, void, undefined> {
   const reader = new RunReader(options.url, options.after)
-  for await (const got of connect(reader, options.world, options.signal)) {
-    yield typeof got === 'string' ? { type: 'link', link: got } : { type: 'items', items: got }
+  for await (const got of connect(reader, { ...options, pollMs: RUN_POLL_MS })) {
+    if (typeof got === 'string') yield { type: 'link', link: got }
+    else yield { type: 'items', items: got, isReplay: reader.isReplay(got) }
     if (reader.hasEnded) return
   }
 }
@@ -48,13 +63,14 @@ export async function* followLive(
   options: Omit<FollowOptions, 'after'>,
 ): AsyncGenerator<Link | LiveNews[], void, undefined> {
   const source = { request: () => ({ url: options.url }), take: decodeLive }
-  yield* connect(source, options.world, options.signal)
+  yield* connect(source, { ...options, pollMs: LIVE_POLL_MS })
 }
 
 class RunReader implements Source<RunEvent | Note> {
   hasEnded = false
   readonly #url: string
   #last: Place | null
+  #stored = 0
 
   constructor(url: string, after: Place | null) {
     this.#url = url
@@ -66,14 +82,26 @@ class RunReader implements Source<RunEvent | Note> {
     headers: this.#last === null ? {} : { 'Last-Event-ID': this.#last.id },
   })
 
+  isReplay(items: readonly (RunEvent | Note)[]): boolean {
+    return items.some((item) => !isNote(item) && item.seq <= this.#stored)
+  }
+
   readonly take: Source<RunEvent | Note>['take'] = (frame) => {
     const item = decode(frame)
-    if (item === undefined || isNote(item)) return item
+    if (item === undefined) return undefined
+    if (isNote(item)) return this.#hear(item)
     const seq = this.#last?.seq ?? 0
     if (item.seq <= seq) return undefined
     if (item.seq > seq + 1) throw new StreamError('broken', `event ${item.seq} follows ${seq}`)
     this.#last = item
     this.hasEnded = item.kind === 'done' || item.kind === 'stopped' || item.kind === 'failed'
     return item
+  }
+
+  /** How much the server had stored is about the connection, not about the run. */
+  #hear(note: Note): Note | undefined {
+    if (note.key !== 'stored') return note
+    this.#stored = note.seq
+    return undefined
   }
 }

@@ -1,108 +1,169 @@
 import { expect, test } from 'vitest'
-import { boundary, Reveal, type Frames } from './reveal.ts'
+import { modeFor, Reveal, type Frames, type Mode, type Sample } from './reveal.ts'
 
 const FRAME_MS = 1000 / 60
 
 class FakeFrames implements Frames {
-  now = 0
-  still = false
+  time = 0
+  hidden = false
   #run: ((now: number) => void) | null = null
 
   readonly request = (run: (now: number) => void): number => {
     this.#run = run
     return 1
   }
-  readonly cancel = (): void => {
-    this.#run = null
-  }
-  readonly isStill = (): boolean => this.still
+  readonly cancel = (): void => void (this.#run = null)
+  readonly now = (): number => this.time
+  readonly isHidden = (): boolean => this.hidden
 
   get isIdle(): boolean {
     return this.#run === null
   }
 
-  next(): void {
-    this.now += FRAME_MS
+  next(ms = FRAME_MS): void {
+    this.time += ms
     const run = this.#run
     this.#run = null
-    run?.(this.now)
+    run?.(this.time)
+  }
+
+  /** Run until nothing moves; returns how many milliseconds that took. */
+  settle(): number {
+    const from = this.time
+    while (!this.isIdle) this.next()
+    return this.time - from
   }
 }
 
-function reveal(frames: FakeFrames, from = 0): { seen: number[]; reveal: Reveal } {
-  const seen = [from]
-  return { seen, reveal: new Reveal(frames, from, (shown) => seen.push(shown)) }
+interface Viewing {
+  readonly frames: FakeFrames
+  readonly seen: number[]
+  readonly samples: Sample[]
+  readonly reveal: Reveal
 }
 
-test('a lump is spread evenly and is whole within the window', () => {
+function viewing(mode: Mode = 'smooth', text = ''): Viewing {
   const frames = new FakeFrames()
-  const { seen, reveal: view } = reveal(frames)
-  view.update('x'.repeat(80), frames.now)
-  while (!frames.isIdle) frames.next()
-  expect(frames.now).toBeLessThanOrEqual(120 + FRAME_MS)
-  const steps = seen.slice(1).map((shown, i) => shown - (seen[i] ?? 0))
-  expect(Math.max(...steps)).toBeLessThanOrEqual(14)
-  expect(seen.at(-1)).toBe(80)
-})
-
-test.each([5, 40, 200, 2000])(
-  'at %i characters a second nothing waits longer than the window',
-  (rate) => {
-    const frames = new FakeFrames()
-    const { seen, reveal: view } = reveal(frames)
-    const arrivals: number[] = []
-    let text = ''
-    for (let frame = 0; frame < 600; frame += 1) {
-      while (text.length < (frames.now / 1000) * rate) {
-        text += 'x'
-        arrivals.push(frames.now)
-      }
-      view.update(text, frames.now)
-      frames.next()
-      const shown = seen.at(-1) ?? 0
-      const oldest = arrivals[shown] ?? frames.now
-      expect(frames.now - oldest).toBeLessThanOrEqual(120 + FRAME_MS)
-    }
-  },
-)
+  const seen: number[] = []
+  const samples: Sample[] = []
+  const reveal = new Reveal({
+    frames,
+    mode,
+    text,
+    show: (length) => seen.push(length),
+    onSample: (sample) => samples.push(sample),
+  })
+  return { frames, seen, samples, reveal }
+}
 
 test('what was there before does not move', () => {
-  const frames = new FakeFrames()
-  const { seen, reveal: view } = reveal(frames, 5)
-  view.update('12345', 0)
+  const { frames, seen, reveal } = viewing('smooth', '12345')
+  reveal.update('12345')
   expect(frames.isIdle).toBe(true)
-  view.update('123456', 0)
+  reveal.update('123456')
+  frames.settle()
+  expect(seen).toEqual([6])
+})
+
+test('the first character of an answer is in the next frame', () => {
+  for (const mode of ['live', 'smooth', 'typewriter'] as const) {
+    const { frames, seen, reveal } = viewing(mode)
+    reveal.update('x'.repeat(4_000))
+    frames.next()
+    expect(seen).toHaveLength(1)
+  }
+})
+
+test('a hidden tab shows everything, and nothing is replayed when it comes back', () => {
+  const { frames, seen, reveal } = viewing()
+  reveal.update('before ')
   frames.next()
-  expect(Math.min(...seen)).toBe(5)
-})
-
-test('nothing moves for a hidden tab or a reader who wants no motion', () => {
-  const frames = new FakeFrames()
-  frames.still = true
-  const { seen, reveal: view } = reveal(frames)
-  view.update('all of it', 0)
-  expect(seen.at(-1)).toBe(9)
+  frames.hidden = true
+  for (let second = 1; second <= 60; second += 1) {
+    frames.time += 1_000
+    reveal.update('before ' + 'meanwhile '.repeat(second))
+  }
+  expect(seen.at(-1)).toBe(607)
+  frames.hidden = false
+  reveal.update('before ' + 'meanwhile '.repeat(61), { isReplay: true })
+  expect(seen.at(-1)).toBe(617)
   expect(frames.isIdle).toBe(true)
 })
 
-test('a text that was reset to a shorter one is shown as it is', () => {
-  const frames = new FakeFrames()
-  const { seen, reveal: view } = reveal(frames)
-  view.update('long text', 0)
-  view.all()
-  view.update('new', 0)
+test('what a lost connection brings when it is back is not animated, what comes then is', () => {
+  const { frames, seen, reveal } = viewing('smooth', 'so far')
+  reveal.update('so far' + ' and much more'.repeat(50), { isReplay: true })
+  expect(seen).toEqual([706])
+  reveal.update('so far' + ' and much more'.repeat(52))
+  expect(seen).toEqual([706])
+  frames.settle()
+  expect(seen.at(-1)).toBe(734)
+})
+
+test('a window without frames does not fall behind', () => {
+  const { frames, seen, reveal } = viewing()
+  reveal.update('one')
+  frames.time += 1_500
+  reveal.update('one, two')
+  expect(seen).toEqual([8])
+})
+
+test('a text that was replaced by a shorter one is shown as it is', () => {
+  const { seen, reveal } = viewing()
+  reveal.update('long text')
+  reveal.all()
+  reveal.update('new')
   expect(seen.at(-1)).toBe(3)
 })
 
-test('no frame ends inside a character', () => {
-  const text = 'a👩‍👩‍👧b🇨🇳e\u0301流👍🏽z'
-  const ends = new Set([0])
-  for (const { index, segment } of new Intl.Segmenter().segment(text))
-    ends.add(index + segment.length)
-  for (let from = 0, target = 1; target <= text.length; target += 1) {
-    const end = boundary(text, from, target)
-    expect(ends).toContain(end)
-    expect(end).toBeGreaterThanOrEqual(target)
-    if (target % 3 === 0) from = end
-  }
+test('an answer that ends is whole a fifth of a second later, in frames', () => {
+  const { frames, reveal } = viewing()
+  reveal.update('x'.repeat(4_000), { isWhole: true })
+  expect(frames.settle()).toBeLessThanOrEqual(200 + FRAME_MS)
+  reveal.update('x'.repeat(4_000), { isWhole: true })
+  expect(frames.isIdle).toBe(true)
+})
+
+test('a typewriter takes its time for letters, Han and punctuation, and types on behind the end', () => {
+  const { frames, seen, reveal } = viewing('typewriter')
+  reveal.update('ab, 流式。c', { isWhole: true })
+  // Five narrow, two wide and a full stop: the first is there at once, and two marks are paused after.
+  const typed = 30 + 30 + (30 + 100) + 50 + 50 + 30 + (30 + 100)
+  const took = frames.settle()
+  expect(took).toBeGreaterThanOrEqual(typed)
+  expect(took).toBeLessThanOrEqual(typed + 2 * FRAME_MS)
+  expect(seen).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
+})
+
+test('a reader in a hurry has all of it, and no typist from then on', () => {
+  const { frames, seen, reveal } = viewing('typewriter')
+  reveal.update('x'.repeat(500))
+  frames.next()
+  reveal.hurry()
+  expect(seen.at(-1)).toBe(500)
+  expect(reveal.isBehind).toBe(false)
+  reveal.update('x'.repeat(900))
+  frames.settle()
+  expect(frames.time).toBeLessThan(1_000)
+})
+
+test('nothing runs when nobody draws any more', () => {
+  const { frames, reveal } = viewing()
+  reveal.update('text')
+  reveal.stop()
+  expect(frames.isIdle).toBe(true)
+})
+
+test('samples tell what has arrived and what is in view', () => {
+  const { frames, samples, reveal } = viewing()
+  reveal.update('text')
+  frames.settle()
+  expect(samples[0]).toEqual({ now: 0, arrived: 4, shown: 0 })
+  expect(samples.at(-1)).toEqual({ now: frames.time, arrived: 4, shown: 4 })
+})
+
+test('less motion is wanted, unless a mode was chosen', () => {
+  expect(modeFor(null, true)).toBe('off')
+  expect(modeFor(null, false)).toBe('smooth')
+  expect(modeFor('typewriter', true)).toBe('typewriter')
 })

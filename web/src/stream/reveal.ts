@@ -1,111 +1,170 @@
 /**
- * How much of a growing text is on the page. The text itself is always whole elsewhere: this is a view of
- * it that moves evenly while the text comes in lumps.
- *
- * Whatever has arrived is visible `WINDOW_MS` later: each frame shows the share of what is left that the
- * frame takes of the time left. So the view neither falls behind nor ends with a long tail.
+ * How much of a growing text is in view. The text itself is always whole elsewhere: copying, searching and
+ * screen readers never wait for this.
  */
-const WINDOW_MS = 120
+import { DeadlinePace, LIVE, SMOOTH, TypewriterPace, type Pace } from './pace.ts'
 
-export interface View {
-  /** UTF-16 units on the page. */
-  readonly shown: number
-  /** When all that has arrived by now is on the page. */
-  readonly due: number
-  readonly at: number
+/**
+ * - `off`: what arrives is in view at once
+ * - `live`: as soon as it can be without jumping
+ * - `smooth`: evenly, whatever the arrivals are like, and never more than 0.4 s late
+ * - `typewriter`: at a typist's speed, however far behind that is
+ */
+export type Mode = 'off' | 'live' | 'smooth' | 'typewriter'
+export const MODES: readonly Mode[] = ['off', 'live', 'smooth', 'typewriter']
+
+/** Where nothing was chosen, somebody who wants less motion gets none. */
+export function modeFor(chosen: Mode | null, wantsLessMotion: boolean): Mode {
+  return chosen ?? (wantsLessMotion ? 'off' : 'smooth')
 }
 
+/** Where frames come from, and whether anybody sees them. */
 export interface Frames {
   readonly request: (run: (now: number) => void) => number
   readonly cancel: (frame: number) => void
-  /** True where nothing should move: nobody looks, or motion is not wanted. */
-  readonly isStill: () => boolean
+  readonly now: () => number
+  readonly isHidden: () => boolean
 }
 
-/** Text has arrived: everything is due one window from now, unless it is sooner already. */
-export function arrive(view: View, length: number, now: number): View {
-  const isIdle = view.shown >= length || view.due <= view.at
-  return isIdle ? { ...view, due: now + WINDOW_MS, at: now } : view
+export interface Update {
+  /** The text has ended. */
+  readonly isWhole?: boolean
+  /** What is new was said before, to a connection that broke or a tab that was hidden: it is history. */
+  readonly isReplay?: boolean
 }
 
-/** One frame later. Only ever grows, and never ends inside what a reader sees as one character. */
-export function advance(view: View, text: string, now: number): View {
-  const left = text.length - view.shown
-  const total = view.due - view.at
-  // A frame is stamped with its start, which may lie before the arrival that it shows.
-  const share = total <= 0 ? 1 : Math.min(1, Math.max(0, (now - view.at) / total))
-  const target = view.shown + Math.ceil(left * share)
-  const due = share === 1 ? now + WINDOW_MS : view.due
-  return { shown: boundary(text, view.shown, target), due, at: now }
+/** What arrived and what is in view, for whoever measures it. Lengths in UTF-16 units. */
+export interface Sample {
+  readonly now: number
+  readonly arrived: number
+  readonly shown: number
 }
 
-const graphemes = 'Segmenter' in Intl ? new Intl.Segmenter() : null
-
-/** Segmenting costs time per character, and a frame shows few: look no further than this behind the target. */
-const LONGEST_GRAPHEME = 64
-
-/** The first end of a character at or behind `target`, counting from the boundary `from`. */
-export function boundary(text: string, from: number, target: number): number {
-  if (target >= text.length) return text.length
-  const near = text.slice(from, target + LONGEST_GRAPHEME)
-  if (graphemes === null) return isLowSurrogate(text, target) ? target + 1 : target
-  for (const { index, segment } of graphemes.segment(near)) {
-    const end = from + index + segment.length
-    if (end >= target) return end
-  }
-  return target
+export interface RevealOptions {
+  readonly frames: Frames
+  readonly mode: Mode
+  /** What is on the page already: it does not move. */
+  readonly text: string
+  /** How much of the text is to be drawn, in UTF-16 units; it never ends inside a grapheme. */
+  readonly show: (length: number) => void
+  readonly onSample?: (sample: Sample) => void
 }
 
-function isLowSurrogate(text: string, index: number): boolean {
-  return (text.charCodeAt(index) & 0xfc00) === 0xdc00
-}
+/** So long without a frame, nobody draws: a covered window, a page that is busy with something else. */
+const FRAMELESS_MS = 1_000
 
-/** Reveals one text, frame by frame, and sleeps while nothing is left to show. */
+/** Reveals one text, frame by frame, and sleeps while nothing waits. Call `stop` when it is not drawn any more. */
 export class Reveal {
-  readonly #show: (shown: number) => void
-  readonly #frames: Frames
-  #view: View
-  #text = ''
+  readonly #options: RevealOptions
+  #mode: Mode
+  #pace: Pace | null
+  #text: string
+  #shown: number
+  #isWhole = false
   #frame: number | null = null
+  #requestedAt = 0
 
-  /** `shown` units are on the page already and do not move. */
-  constructor(frames: Frames, shown: number, show: (shown: number) => void) {
-    this.#frames = frames
-    this.#show = show
-    this.#view = { shown, due: 0, at: 0 }
+  constructor(options: RevealOptions) {
+    this.#options = options
+    this.#mode = options.mode
+    this.#text = options.text
+    this.#shown = options.text.length
+    this.#pace = paceOf(options.mode, options.text)
   }
 
-  /** The text as it is now. One that is not longer, or that nobody sees grow, is shown at once. */
-  update(text: string, now: number): void {
+  /** Whether some of the text has arrived and is not in view yet. */
+  get isBehind(): boolean {
+    return this.#shown < this.#text.length
+  }
+
+  /** A text that does not go on where the last one ended is shown as it is. */
+  update(text: string, { isWhole = false, isReplay = false }: Update = {}): void {
+    const now = this.#options.frames.now()
+    const isOther = text.length < this.#text.length
+    const isLonger = text.length > this.#text.length
+    const ends = isWhole && !this.#isWhole
     this.#text = text
-    if (text.length <= this.#view.shown || this.#frames.isStill()) return this.all()
-    this.#view = arrive(this.#view, text.length, now)
-    this.#frame ??= this.#frames.request(this.#step)
+    this.#isWhole = isWhole
+    // Before the pace hears of it: a whole answer that nobody sees grow is not worth cutting into graphemes.
+    if (isOther || isReplay || this.#isUnseen(now)) return this.all()
+    if (isLonger) this.#pace?.arrive(text, now)
+    if (ends) this.#pace?.end(now)
+    this.#sample(now)
+    if (this.isBehind) this.#request(now)
   }
 
+  /** Show all that has arrived. */
   all(): void {
     this.stop()
-    this.#view = { shown: this.#text.length, due: 0, at: 0 }
-    this.#show(this.#text.length)
+    this.#pace?.skipTo(this.#text)
+    this.#show(this.#text.length, this.#options.frames.now())
+  }
+
+  /** The reader does not want to wait: all of it now, and what still comes without a typist. */
+  hurry(): void {
+    this.setMode(this.#mode === 'typewriter' ? 'smooth' : this.#mode)
+    this.all()
+  }
+
+  setMode(mode: Mode): void {
+    if (mode === this.#mode) return
+    this.#mode = mode
+    this.#pace = paceOf(mode, this.#text)
+    this.all()
   }
 
   stop(): void {
-    if (this.#frame !== null) this.#frames.cancel(this.#frame)
+    if (this.#frame !== null) this.#options.frames.cancel(this.#frame)
     this.#frame = null
   }
 
+  #isUnseen(now: number): boolean {
+    const isFrameless = this.#frame !== null && now - this.#requestedAt > FRAMELESS_MS
+    return this.#pace === null || isFrameless || this.#options.frames.isHidden()
+  }
+
+  #request(now: number): void {
+    if (this.#frame !== null) return
+    this.#requestedAt = now
+    this.#frame = this.#options.frames.request(this.#step)
+  }
+
   readonly #step = (now: number): void => {
-    this.#view = advance(this.#view, this.#text, now)
-    this.#show(this.#view.shown)
-    this.#frame = this.#view.shown < this.#text.length ? this.#frames.request(this.#step) : null
+    this.#frame = null
+    this.#show(this.#pace?.frame(now) ?? this.#text.length, now)
+    if (this.isBehind) this.#request(now)
+  }
+
+  #show(length: number, now: number): void {
+    if (length === this.#shown) return
+    this.#shown = length
+    this.#options.show(length)
+    this.#sample(now)
+  }
+
+  #sample(now: number): void {
+    this.#options.onSample?.({ now, arrived: this.#text.length, shown: this.#shown })
+  }
+}
+
+function paceOf(mode: Mode, shown: string): Pace | null {
+  switch (mode) {
+    case 'off':
+      return null
+    case 'live':
+      return new DeadlinePace(LIVE, shown)
+    case 'smooth':
+      return new DeadlinePace(SMOOTH, shown)
+    case 'typewriter':
+      return new TypewriterPace(shown)
   }
 }
 
 export function browserFrames(): Frames {
-  const stillness = matchMedia('(prefers-reduced-motion: reduce)')
   return {
     request: (run) => requestAnimationFrame(run),
     cancel: (frame) => cancelAnimationFrame(frame),
-    isStill: () => document.hidden || stillness.matches,
+    now: () => performance.now(),
+    isHidden: () => document.hidden,
   }
 }

@@ -40,3 +40,9 @@ test('going up near the end does not follow', () => {
   expect(up.follows).toBe(false)
   expect(scrolled(up, at(380)).follows).toBe(false)
 })
+
+test('who holds on to something at the end is left there when the text grows', () => {
+  const held: Pin = { ...atEnd, follows: false }
+  expect(scrolled(held, at(400)).follows).toBe(false)
+  expect(scrolled(held, at(400, 1010)).follows).toBe(false)
+})

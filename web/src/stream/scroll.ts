@@ -3,13 +3,19 @@
  * otherwise.
  *
  * A scroll event says nothing of who caused it. Position does: what we wrote is at the end, so a position
- * further up is the reader's.
+ * further up is the reader's, whether it came from a scrollbar, a search in the page or a moved focus. Where
+ * a scroll begins too gently for that, what the reader did says it (`onIntent`). Nothing is written before
+ * looking where the reader is.
  */
+import { keepInPlace } from './anchor.ts'
+import { onIntent } from './intent.ts'
 
 /** Up this far and it was meant. */
 const DRIFT_PX = 3
 /** Down to this far from the end and it is meant to follow again. */
 const NEAR_PX = 24
+/** What stays free above a question that is put at the top. */
+const ABOVE_QUESTION_PX = 16
 
 export interface Position {
   readonly top: number
@@ -31,54 +37,125 @@ export function scrolled(pin: Pin, position: Position): Pin {
   // Content that shrinks pushes the position up, and nobody scrolled.
   const isPushed = content < pin.content && toEnd <= DRIFT_PX
   if (isUp && !isPushed) return { follows: false, top, content }
-  const isBack = top >= pin.top && toEnd <= NEAR_PX
+  // Who holds on to something at the end has not come back to it.
+  const isBack = top > pin.top && toEnd <= NEAR_PX
   return { follows: pin.follows || isBack, top, content }
 }
 
 export interface Stick {
   /** Go to the end and follow it. */
   readonly toEnd: () => void
+  /**
+   * Put the question that `find` finds near the top and follow the end: the answer grows into the empty room
+   * below it without any motion, until that is full.
+   */
+  readonly toQuestion: (find: () => HTMLElement | null) => void
   readonly destroy: () => void
 }
 
-/** Keep `scroller` at its end while `content` grows. `onChange` hears whether it follows. */
+/** Keep `scroller` at its end while `content`, its only child, grows. `onChange` hears whether it follows. */
 export function stick(
   scroller: HTMLElement,
   content: HTMLElement,
   onChange: (follows: boolean) => void,
 ): Stick {
+  const room = new Room(scroller, content)
+  const inPlace = keepInPlace(scroller)
   let pin: Pin = { follows: true, top: 0, content: 0 }
   const set = (next: Pin): void => {
-    if (next.follows !== pin.follows) onChange(next.follows)
+    if (next.follows !== pin.follows) {
+      inPlace.enable(!next.follows)
+      onChange(next.follows)
+    }
     pin = next
   }
+  const look = (): void => set(scrolled(pin, positionOf(scroller)))
   const toEnd = (): void => {
     scroller.scrollTop = scroller.scrollHeight
     set({ follows: true, top: scroller.scrollTop, content: scroller.scrollHeight })
   }
-  const left = new AbortController()
-  const options = { passive: true, signal: left.signal }
-  scroller.addEventListener('scroll', () => set(scrolled(pin, positionOf(scroller))), options)
-  // A wheel turned up is meant from its first notch, however little a smooth scroll has moved by then.
-  scroller.addEventListener(
-    'wheel',
-    ({ deltaY }) => {
-      if (deltaY < 0 && scroller.scrollTop > 0) set({ ...pin, follows: false })
-    },
-    options,
-  )
-  const watch = new ResizeObserver(() => {
+  const resized = (): void => {
+    // The reader may have moved since the last scroll event, and a shorter content may have pushed the position:
+    // that can be told from each other only before there is room again.
+    look()
+    room.fit()
     if (pin.follows) toEnd()
-    else set({ ...pin, content: scroller.scrollHeight })
+    else inPlace.restore()
+  }
+  const left = new AbortController()
+  const moved = (): void => {
+    look()
+    inPlace.remember()
+  }
+  scroller.addEventListener('scroll', moved, { passive: true, signal: left.signal })
+  onIntent(scroller, content, left.signal, (intent) => {
+    if (intent === 'end') toEnd()
+    else if (scroller.scrollTop > 0) set({ ...pin, follows: false })
   })
+  const watch = new ResizeObserver(resized)
   watch.observe(content)
   watch.observe(scroller)
+  inPlace.enable(false)
   return {
-    toEnd,
+    toEnd: () => {
+      room.drop()
+      toEnd()
+    },
+    toQuestion: (find) => {
+      room.make(find)
+      toEnd()
+    },
     destroy: () => {
       left.abort()
       watch.disconnect()
+      room.drop()
     },
+  }
+}
+
+/** The empty room below a question at the top. It is no part of the content, so its size disturbs nobody. */
+class Room {
+  readonly #scroller: HTMLElement
+  readonly #content: HTMLElement
+  readonly #space: HTMLElement
+  #find: (() => HTMLElement | null) | null = null
+  #height = 0
+
+  constructor(scroller: HTMLElement, content: HTMLElement) {
+    this.#scroller = scroller
+    this.#content = content
+    this.#space = scroller.ownerDocument.createElement('div')
+  }
+
+  make(find: () => HTMLElement | null): void {
+    this.#find = find
+    this.#scroller.append(this.#space)
+    this.fit()
+  }
+
+  /** Shrink by what the answer has grown. */
+  fit(): void {
+    const question = this.#find?.()
+    if (!question) return
+    const from = this.#content.getBoundingClientRect()
+    const asked = question.getBoundingClientRect()
+    const view = this.#scroller.clientHeight
+    // Of a long question the end is what the answer belongs to.
+    const hidden = Math.max(0, asked.height - view / 2)
+    const whole = asked.top - from.top + hidden - ABOVE_QUESTION_PX + view
+    this.#set(Math.max(0, whole - from.height))
+  }
+
+  drop(): void {
+    this.#find = null
+    this.#set(0)
+    this.#space.remove()
+  }
+
+  #set(height: number): void {
+    if (height === this.#height) return
+    this.#height = height
+    this.#space.style.height = `${height}px`
   }
 }
 

@@ -26,6 +26,13 @@ export interface Failure {
   readonly retryable: boolean
 }
 
+/** What an answer was asked for with, and is written with once its run is pinned. */
+export interface MadeWith {
+  readonly model: string | null
+  readonly system: string | null
+  readonly sampling: Readonly<Record<string, unknown>>
+}
+
 export type RunState = 'queued' | 'running' | 'done' | 'stopped' | 'failed'
 
 /** Where an event stands. `id` is opaque to everybody but the log and goes back as `Last-Event-ID`. */
@@ -34,9 +41,16 @@ export interface Place {
   readonly seq: number
 }
 
+export interface Started {
+  readonly model: string
+  readonly seed: number
+  /** Messages of the conversation that did not fit the context. */
+  readonly left_out?: number
+}
+
 export type RunEvent = Place &
   (
-    | { readonly kind: 'started'; readonly data: { readonly model: string; readonly seed: number } }
+    | { readonly kind: 'started'; readonly data: Started }
     | {
         readonly kind: 'text'
         readonly data: { readonly text: string; readonly channel?: Channel }
@@ -85,6 +99,8 @@ export type Note =
   | ({ readonly key: 'engine' } & EngineStatus)
   | { readonly key: 'prefill'; readonly share: number }
   | { readonly key: 'log_unwritable'; readonly message: string }
+  /** First on a connection: events up to this one were said before it. */
+  | { readonly key: 'stored'; readonly seq: number }
 
 export interface Chat {
   readonly id: string
@@ -108,6 +124,9 @@ export interface Message {
   readonly error: Failure | null
   readonly usage: Usage | null
   readonly timings: Timings | null
+  readonly made_with: MadeWith | null
+  /** How many messages before it the model was not shown. */
+  readonly left_out: number
 }
 
 export interface Run {
@@ -195,7 +214,7 @@ function asEvent(kind: string, place: Place, data: Fields): RunEvent {
       }
       return { ...place, kind, data: data as { text: string } }
     case 'started':
-      return { ...place, kind, data: data as { model: string; seed: number } }
+      return { ...place, kind, data: data as unknown as Started }
     case 'done':
       return { ...place, kind, data: data as { finish: 'stop'; usage: Usage; timings: Timings } }
     case 'failed':
@@ -212,6 +231,7 @@ function asNote(data: Fields): Note | undefined {
     (data['key'] === 'queued' && typeof data['place'] === 'number') ||
     (data['key'] === 'engine' && typeof data['phase'] === 'string') ||
     (data['key'] === 'prefill' && typeof data['share'] === 'number') ||
+    (data['key'] === 'stored' && typeof data['seq'] === 'number') ||
     data['key'] === 'log_unwritable'
   return isKnown ? (data as unknown as Note) : undefined
 }

@@ -10,9 +10,13 @@ interface Timer {
 
 export class FakeWorld implements World {
   respond: Respond
+  /** Answers what asks for a short reply; by default nobody does. */
+  respondShort: Respond = (_id, init) => unanswered(init)
   hidden = false
-  /** The `Last-Event-ID` of every request so far, with the time at which it was made. */
+  /** The `Last-Event-ID` of every request for a stream so far, with the time at which it was made. */
   readonly requests: { at: number; lastEventId: string }[] = []
+  /** Just so, of those for a short reply. */
+  readonly shortRequests: { at: number; lastEventId: string }[] = []
   readonly #timers = new Set<Timer>()
   readonly #listeners = new Set<(wake: Wake) => void>()
   #now = 0
@@ -23,8 +27,10 @@ export class FakeWorld implements World {
 
   readonly fetch: World['fetch'] = async (url, init) => {
     const lastEventId = new Headers(init.headers).get('Last-Event-ID') ?? ''
-    this.requests.push({ at: this.#now, lastEventId })
-    return this.respond(lastEventId, init, url)
+    const isShort = url.endsWith('wait=0')
+    const requests = isShort ? this.shortRequests : this.requests
+    requests.push({ at: this.#now, lastEventId })
+    return (isShort ? this.respondShort : this.respond)(lastEventId, init, url)
   }
 
   readonly now = (): number => this.#now
@@ -47,7 +53,7 @@ export class FakeWorld implements World {
   }
 
   wake(wake: Wake): void {
-    if (wake !== 'online') this.hidden = wake === 'hidden'
+    if (wake === 'hidden' || wake === 'shown') this.hidden = wake === 'hidden'
     for (const listener of [...this.#listeners]) listener(wake)
   }
 
@@ -91,6 +97,13 @@ export class FakeWorld implements World {
     this.#now = Math.max(this.#now, timer.at)
     timer.run()
   }
+}
+
+/** A request to which nobody says anything. */
+export function unanswered(init: RequestInit): Promise<Response> {
+  return new Promise((_resolve, reject) => {
+    init.signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError')))
+  })
 }
 
 export type Ending = 'close' | 'break' | 'hang'

@@ -2,7 +2,7 @@
  * What the stream modules need from outside: the network, a clock, chance, and whether anybody looks.
  * The tests put a virtual one in its place.
  */
-export type Wake = 'shown' | 'hidden' | 'online'
+export type Wake = 'shown' | 'hidden' | 'online' | 'restored'
 
 export interface World {
   readonly fetch: (url: string, init: RequestInit) => Promise<Response>
@@ -31,16 +31,17 @@ export function browserWorld(): World {
   }
 }
 
+/** `restored`: out of the browser's cache of pages, or out of a frozen tab. No connection outlives that. */
 function listenToBrowser(listener: (wake: Wake) => void): () => void {
   const seen = new AbortController()
-  const { signal } = seen
-  document.addEventListener(
-    'visibilitychange',
-    () => listener(document.hidden ? 'hidden' : 'shown'),
-    {
-      signal,
-    },
-  )
-  window.addEventListener('online', () => listener('online'), { signal })
+  const options = { signal: seen.signal }
+  const look = (): void => listener(document.hidden ? 'hidden' : 'shown')
+  const restore = ({ persisted }: PageTransitionEvent): void => {
+    if (persisted) listener('restored')
+  }
+  document.addEventListener('visibilitychange', look, options)
+  document.addEventListener('resume', () => listener('restored'), options)
+  window.addEventListener('pageshow', restore, options)
+  window.addEventListener('online', () => listener('online'), options)
   return () => seen.abort()
 }

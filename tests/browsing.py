@@ -1,0 +1,185 @@
+"""The page in a real browser, as tests drive it: a server of their own, and what the page shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.sync_api import Page, expect
+
+from inkstream.api.page import FOLDER
+
+SERVE = [sys.executable, "-m", "inkstream", "serve"]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = shlex.split(
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --host-resolver-rules='MAP ink.test 127.0.0.1'"
+)
+
+# The last answer where nothing has been asked since, and its text: that of its blocks.
+LAST = """() => {
+    const said = document.querySelectorAll('[data-testid=asked], [data-testid=answer]')
+    const last = said[said.length - 1]
+    return last?.dataset.testid === 'answer' ? last : undefined
+}"""
+SHOWN = f"""() => {{
+    const blocksOf = text => [...text.querySelectorAll(':scope > * > * > *')]
+    return [...({LAST})()?.querySelectorAll('[data-testid=text]') ?? []]
+        .map(text => blocksOf(text).map(block => block.textContent).join('\\n\\n'))
+        .join('')
+}}"""
+
+SENTENCES = (
+    "The river keeps its own time.",
+    "Nothing is lost, nothing is said twice.",
+    "A token, once seen, stays seen; e.g. 3.14 is not two sentences.",
+    "墨水在纸上慢慢散开。",
+    "「流式」是说：一个字一个字地来，不丢、不重。",
+    "价格为 ¥1,234.50，比昨天便宜 3%！",
+    "Ünïcödé naïveté, ελληνικά, русский.",
+    "All of 👩‍👩‍👧‍👦 and 🏳️‍🌈 are one grapheme each, 👍🏽 too.",
+    "𠮷野家 lies beyond the basic plane.",
+    "It is a line\u2028separator, a next\u0085line.",
+)
+CHARACTERS_PER_TOKEN = 2.5
+
+Serve = Callable[..., "Server"]
+Open = Callable[..., Page]
+
+
+def plain(tokens: int) -> str:
+    """An answer without markup, about so long: what the page shows of it is the very text.
+
+    No sentence comes twice, so what is lost or doubled shows.
+    """
+    text = ""
+    for number in count(1):
+        text += f"{SENTENCES[number % len(SENTENCES)]} ({number})"
+        if len(text) >= tokens * CHARACTERS_PER_TOKEN:
+            return text
+        text += "\n\n" if number % 5 == 0 else "\n" if number % 3 == 0 else " "
+    raise AssertionError
+
+
+def paced(tokens: int = 180) -> dict[str, Any]:
+    """A script: a plain answer at a reader's pace."""
+    return {"tokens_per_second": 60, "answer": plain(tokens)}
+
+
+def free_port() -> int:
+    """A gateway that is started again must come back where it was, so port 0 will not do."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """``inkstream serve`` with the scripted engine on a port of its own."""
+
+    def __init__(self, folder: Path, script: dict[str, Any], settings: dict[str, str]) -> None:
+        assert (FOLDER / "index.html").is_file(), "the page is not built: run `make page`"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("INKSTREAM_")}
+        given = {"ENGINE": "scripted", "SCRIPT": json.dumps(script), "DATA_DIR": str(folder)}
+        given |= {"PORT": str(free_port())} | settings
+        environ |= {name if "_ENDPOINT" in name else f"INKSTREAM_{name}": given[name] for name in given}
+        self._process = subprocess.Popen(SERVE, env=environ, stdout=subprocess.PIPE, text=True)
+        self.url = self._address()
+        self._client = httpx.Client(base_url=self.url, trust_env=False)
+        if key := settings.get("KEY"):
+            self._client.headers["Authorization"] = f"Bearer {key}"
+
+    def _address(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.search(r"http://[\w.:\[\]]+(/\w+)?", line):
+                return found[0].rstrip("/") + "/"
+        raise AssertionError(f"the server ended with {self._process.wait()} before it was ready")
+
+    def kill(self, child: str) -> None:
+        """End a child the hard way."""
+        os.kill(self._pid_of(child), signal.SIGKILL)
+
+    def _pid_of(self, child: str) -> int:
+        parent = self._process.pid
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            for pid in children.read_text().split():
+                if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                    return int(pid)
+        raise AssertionError(f"no child named {child!r}")
+
+    def answer(self, page: Page) -> dict[str, Any]:
+        """The newest message of the chat that the page shows, as the server has it."""
+        chat = page.url.partition("#/c/")[2]
+        messages: list[dict[str, Any]] = self._client.get(f"api/chats/{chat}").json()["messages"]
+        return messages[-1]
+
+    def count_messages(self, page: Page) -> int:
+        chat = page.url.partition("#/c/")[2]
+        return len(self._client.get(f"api/chats/{chat}").json()["messages"])
+
+    def close(self) -> None:
+        self._client.close()
+        self._process.terminate()
+        self._process.communicate(timeout=15)
+
+
+def ask(page: Page, question: str = "Tell me something.") -> None:
+    page.get_by_test_id("question").fill(question)
+    page.get_by_test_id("question").press("Enter")
+
+
+def shown(page: Page) -> str:
+    """The text of the last answer, exactly."""
+    return str(page.evaluate(SHOWN))
+
+
+def text_of(message: dict[str, Any]) -> str:
+    return "".join(part["text"] for part in message["parts"])
+
+
+def until(page: Page, condition: str, arg: Any = None) -> Any:
+    """Wait in the page for a truthy value. Playwright's own way evaluates text, which the policy forbids."""
+    return page.evaluate(
+        f"""arg => new Promise(done => {{
+            const condition = {condition}
+            const look = () => {{
+                const value = condition(arg)
+                if (value) done(value)
+                else requestAnimationFrame(look)
+            }}
+            look()
+        }})""",
+        arg,
+    )
+
+
+def until_longer(page: Page, than: int = 40) -> int:
+    """Wait for more of the last answer to be on the page; says how much there is."""
+    size = f"than => {{ const size = ({SHOWN})().length; return size > than && size }}"
+    return int(until(page, size, than))
+
+
+def until_ended(page: Page) -> None:
+    until(page, f"() => /done|stopped|failed/.test(({LAST})()?.dataset.state)")
+    expect(page.get_by_test_id("send")).to_be_visible()
+
+
+def expect_as_stored(server: Server, page: Page, state: str = "done") -> None:
+    """What the page shows is what the server has, to the last character."""
+    expect(page.get_by_test_id("answer").last).to_have_attribute("data-state", state)
+    stored = server.answer(page)
+    assert stored["state"] == state
+    # Blanks at the end are not drawn.
+    text = text_of(stored).rstrip()
+    assert text
+    until(page, f"text => ({SHOWN})() === text", text)

@@ -1,0 +1,246 @@
+"""Answers as the page draws them: Markdown, and nothing that an answer may not do."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import Dialog, Locator, Page, expect
+
+from tests.browsing import Open, Serve, Server, ask, shown, until, until_ended
+
+pytestmark = pytest.mark.real
+
+CODE = "def f(x: int) -> str:\n\treturn '<b>' * x  # 注释\n\n\nprint(f(3))"
+
+PAYLOADS = {
+    "script": "<script>document.title = 'owned'</script>",
+    "image that fails": "<img src=x onerror=\"document.title='owned'\">",
+    "svg": "<svg onload=\"document.title='owned'\"><animate onbegin=alert(1) attributeName=x></svg>",
+    "frame": "<iframe src='http://e.test/' srcdoc='<script>parent.document.title=`owned`</script>'></iframe>",
+    "form": "<form action='http://e.test/'><input autofocus onfocus=alert(1)><button>Go</button></form>",
+    "style": "<style>@import 'http://e.test/'</style><link rel=stylesheet href=//e.test>",
+    "base": "<base href='http://e.test/'><meta http-equiv=refresh content='0;url=http://e.test/'>",
+    "javascript link": "[a](javascript:alert(1)) [b](JaVaScRiPt&colon;alert(1))",
+    "link by other schemes": "[a](data:text/html,<script>x</script>) <javascript:x()> [v](vbscript:x(1))",
+    "link that breaks out": """[x](http://e.test/"onclick="x()) [y](http://e.test 't" onclick="x()')""",
+    "image address": "![x](javascript:x()) ![y](data:image/svg,<svg>) ![z](//e.test/z.png)",
+    "reference": "[a][1] ![b][2]\n\n[1]: javascript:alert(1)\n[2]: http://e.test/b.png 'x\" onerror=\"x()'",
+    "fence": '```"><img src=x onerror=alert(1)>\n</code></pre><script>alert(1)</script>\n```',
+    "formula": "$\\href{javascript:alert(1)}{x} \\url{javascript:x()} \\includegraphics{http://e.test/}$",
+    "formula with markup": "$$\\htmlData{onclick=alert(1)}{x}\\text{<img src=x onerror=alert(1)>}$$",
+    "table": "| <img src=x onerror=alert(1)> |\n|---|\n| [x](javascript:x()) `<script>x()</script>` |",
+    "entities": "&lt;script&gt;alert(1)&lt;/script&gt; &#60;img src=x onerror=alert(1)&#62;",
+    "heading": "# <details open ontoggle=alert(1)>\n\n> <video><source onerror=alert(1)></video>",
+}
+DANGEROUS = """() => {
+    const isDangerous = ({ name, value }) =>
+        /^on|^srcdoc$/i.test(name) || /^\\s*(?:javascript|vbscript|data):/i.test(value)
+    const attributes = [...document.querySelectorAll('main *')].flatMap(element => [...element.attributes])
+    return attributes.filter(isDangerous).map(({ name, value }) => `${name}=${value}`)
+}"""
+CREATED = (
+    "main :is(script, img, iframe, object, embed, form, style, link, base, meta, video, details, animate)"
+)
+
+
+def answered(server: Server, page: Page) -> Locator:
+    """Ask, and wait for the whole answer to be in view."""
+    ask(page)
+    until_ended(page)
+    text = page.get_by_test_id("answer").get_by_test_id("text")
+    expect(text).to_have_count(1)
+    return text
+
+
+def import_chat(server: Server, question: str, answer: str) -> str:
+    """A conversation that was led elsewhere; gives its address on the page."""
+    asked = {"id": "q", "parent": None, "role": "user", "created_at": 1, "state": "done"}
+    said = {"id": "a", "parent": "q", "role": "assistant", "created_at": 2, "state": "done"}
+    messages = [
+        asked | {"parts": [{"type": "text", "text": question}]},
+        said | {"parts": [{"type": "text", "text": answer}], "finish": "stop"},
+    ]
+    chat = {"id": "c", "title": question[:60], "created_at": 1, "updated_at": 2, "messages": messages}
+    document = {"format": "inkstream", "version": 1, "exported_at": 2, "chats": [chat]}
+    reply = httpx.post(f"{server.url}api/import", json=document, trust_env=False)
+    assert reply.status_code == 200, reply.text
+    return f"{server.url}#/c/{reply.json()['chats'][0]['id']}"
+
+
+@contextmanager
+def quiet(page: Page, server: Server) -> Iterator[None]:
+    """Nothing that happens inside asks another host or opens a dialog."""
+    asked: list[str] = []
+    dialogs: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.context.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", dismiss)
+    yield
+    assert [url for url in asked if not url.startswith(server.url)] == []
+    assert dialogs == []
+
+
+def expect_harmless(page: Page) -> None:
+    assert page.locator(CREATED).evaluate_all("found => found.map(element => element.outerHTML)") == []
+    assert page.evaluate(DANGEROUS) == []
+    assert page.title() != "owned"
+    expect(page.get_by_test_id("question")).to_be_visible()
+
+
+def test_bold_is_bold_beside_chinese_punctuation_too(serve: Serve, open_page: Open) -> None:
+    server = serve(
+        {"answer": "**Bold.** Then *soft*.\n\n**注意：**正文，**“引用”**也是。", "tokens_per_second": 60}
+    )
+    text = answered(server, open_page(server.url))
+    expect(text.locator("strong")).to_have_text(["Bold.", "注意：", "“引用”"])
+    expect(text.locator("em")).to_have_text(["soft"])
+    expect(text.locator("p")).to_have_text(["Bold. Then soft.", "注意：正文，“引用”也是。"])
+
+
+def test_code_is_shown_as_it_is_and_copied_as_it_is(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": f"So:\n\n```python\n{CODE}\n```\n\nDone.", "tokens_per_second": 60})
+    page = open_page(server.url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    text = answered(server, page)
+    assert text.locator("pre").text_content() == f"{CODE}\n"
+    expect(text.locator("figcaption")).to_contain_text("python")
+    until(page, "() => CSS.highlights.get('code-keyword')?.size > 1")
+    text.get_by_role("button", name="Copy").click()
+    expect(text.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == CODE
+
+
+def test_code_is_copied_without_a_secure_context(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": f"```\n{CODE}\n```"}, HOSTS="ink.test")
+    page = open_page(server.url.replace("127.0.0.1", "ink.test"))
+    assert page.evaluate("'clipboard' in navigator") is False
+    answered(server, page).get_by_role("button", name="Copy").click()
+    page.get_by_test_id("question").focus()
+    page.keyboard.press("Control+V")
+    expect(page.get_by_test_id("question")).to_have_value(CODE)
+
+
+def test_a_table_has_rows_and_alignment(serve: Serve, open_page: Open) -> None:
+    table = "| run | 秒 |\n|:---|---:|\n| `a|b` | 1.5 |\n| **b** | 20 |\n"
+    server = serve({"answer": table.replace("a|b", "a\\|b"), "tokens_per_second": 60})
+    text = answered(server, open_page(server.url))
+    expect(text.get_by_role("columnheader")).to_have_text(["run", "秒"])
+    expect(text.get_by_role("cell")).to_have_text(["a|b", "1.5", "b", "20"])
+    expect(text.get_by_role("cell", name="20")).to_have_css("text-align", "end")
+
+
+def test_formulas_are_typeset(serve: Serve, open_page: Open) -> None:
+    answer = "Inline $a^2 + b^2$ and \\(c\\), 共 $5 和 $6。\n\n\\[\\frac{1}{n}\\sum_i x_i\\]\n\nIt is \\$1."
+    server = serve({"answer": answer, "tokens_per_second": 60})
+    page = open_page(server.url)
+    with quiet(page, server):
+        text = answered(server, page)
+        expect(text.locator(".katex")).to_have_count(3)
+        expect(text.locator(".katex-display")).to_have_count(1)
+        expect(text.locator("math annotation")).to_have_text(
+            ["a^2 + b^2", "c", "\\frac{1}{n}\\sum_i x_i"], use_inner_text=False
+        )
+        expect(text).to_contain_text("共 $5 和 $6。")
+        # Its fonts come from here, and have come.
+        until(
+            page,
+            "() => [...document.fonts].some(font => /KaTeX/.test(font.family) && font.status === 'loaded')",
+        )
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+def test_nothing_comes_of(server: Server, open_page: Open, payload: str) -> None:
+    page = open_page(server.url)
+    with quiet(page, server):
+        page.goto(import_chat(server, payload, payload))
+        expect(page.get_by_test_id("answer")).to_have_attribute("data-state", "done")
+        assert page.get_by_test_id("asked").get_by_test_id("text").text_content() == payload
+        expect_harmless(page)
+        for link in page.get_by_test_id("answer").get_by_role("link").all():
+            assert urlsplit(link.get_attribute("href") or "").scheme in ("http", "https", "mailto")
+            assert link.get_attribute("rel") == "noopener noreferrer nofollow"
+
+
+def test_nothing_comes_of_all_of_it_while_it_arrives(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": "\n\n".join(PAYLOADS.values()), "tokens_per_second": 250})
+    page = open_page(server.url)
+    with quiet(page, server):
+        answered(server, page)
+        expect_harmless(page)
+        page.reload()
+        expect(page.get_by_test_id("answer")).to_have_attribute("data-state", "done")
+        expect_harmless(page)
+
+
+def test_raw_markup_is_shown_as_text(serve: Serve, open_page: Open) -> None:
+    evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    server = serve({"answer": f"{evil} &amp; **b**"})
+    page = open_page(server.url)
+    answered(server, page)
+    until(page, "() => document.querySelector('[data-testid=answer] strong')")
+    assert shown(page) == f"{evil} & b"
+    expect_harmless(page)
+
+
+class Pictures(http.server.BaseHTTPRequestHandler):
+    """Another host; what it is asked for is kept."""
+
+    PIXEL = b"<svg xmlns='http://www.w3.org/2000/svg' width='8' height='8'/>"
+
+    def __init__(self, asked: list[tuple[str, str | None]], *given: Any) -> None:
+        self._asked = asked
+        super().__init__(*given)
+
+    def do_GET(self) -> None:
+        self._asked.append((self.path, self.headers["Referer"]))
+        is_there = self.path == "/there.svg"
+        self.send_response(200 if is_there else 404)
+        self.send_header("Content-Type", "image/svg+xml")
+        self.end_headers()
+        # A browser draws whatever picture comes, under any status.
+        self.wfile.write(self.PIXEL if is_there else b"")
+
+    def log_message(self, *_: Any) -> None:
+        """Not to the test's output."""
+
+
+@contextmanager
+def pictures() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    asked: list[tuple[str, str | None]] = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Pictures, asked)) as host:
+        thread = threading.Thread(target=host.serve_forever)
+        thread.start()
+        yield f"localhost:{host.server_port}", asked
+        host.shutdown()
+        thread.join()
+
+
+def test_an_image_is_loaded_when_the_reader_asks_for_it_and_not_before(serve: Serve, open_page: Open) -> None:
+    with pictures() as (host, asked):
+        server = serve({"answer": f"![a river](http://{host}/there.svg)\n\n![gone](http://{host}/gone.svg)"})
+        page = open_page(server.url)
+        with quiet(page, server):
+            text = answered(server, page)
+            expect(text.get_by_role("button")).to_have_count(2)
+            page.reload()
+            expect(text.get_by_role("button").first).to_contain_text(host)
+        assert asked == []
+        text.get_by_role("button").first.click()
+        image = text.get_by_role("img", name="a river")
+        until(page, "() => document.querySelector('main img')?.naturalWidth === 8")
+        expect(image).to_have_attribute("src", f"http://{host}/there.svg")
+        text.get_by_role("button").click()
+        expect(text.get_by_role("link", name="gone")).to_be_visible()
+        assert asked == [("/there.svg", None), ("/gone.svg", None)]

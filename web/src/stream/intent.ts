@@ -1,0 +1,65 @@
+/**
+ * What a reader does to go somewhere, told at its beginning: a smooth scroll moves a pixel in its first
+ * frame, and a page that follows would take it back before position told anything.
+ */
+
+/** `up`: away from the end, or to hold on to something. `end`: back to it. */
+export type Intent = 'up' | 'end'
+
+const KEYS: Readonly<Record<string, Intent>> = {
+  ArrowUp: 'up',
+  PageUp: 'up',
+  Home: 'up',
+  End: 'end',
+}
+/** A finger that moves less far is resting. */
+const FINGER_PX = 3
+
+/** Tell `onIntent` until `signal` is aborted. */
+export function onIntent(
+  scroller: HTMLElement,
+  content: HTMLElement,
+  signal: AbortSignal,
+  tell: (intent: Intent) => void,
+): void {
+  const options = { passive: true, signal }
+  const page = scroller.ownerDocument
+  let fingerAt = 0
+  // With Ctrl it zooms.
+  const wheel = ({ deltaY, ctrlKey }: WheelEvent): void => {
+    if (deltaY < 0 && !ctrlKey) tell('up')
+  }
+  const touch = ({ touches }: TouchEvent): void => void (fingerAt = touches[0]?.clientY ?? 0)
+  const drag = ({ touches }: TouchEvent): void => {
+    if ((touches[0]?.clientY ?? 0) > fingerAt + FINGER_PX) tell('up')
+  }
+  const key = (event: KeyboardEvent): void => {
+    const intent = event.key === ' ' && event.shiftKey ? 'up' : KEYS[event.key]
+    if (intent && !event.defaultPrevented && !isForItself(event.target)) tell(intent)
+  }
+  const press = (event: PointerEvent): void => {
+    if (event.target === scroller && event.offsetX >= scroller.clientWidth) tell('up')
+  }
+  const focus = ({ target }: FocusEvent): void => {
+    if (target instanceof Element && target.matches(':focus-visible')) tell('up')
+  }
+  const select = (): void => {
+    const selection = page.getSelection()
+    if (selection?.type === 'Range' && content.contains(selection.anchorNode)) tell('up')
+  }
+  scroller.addEventListener('wheel', wheel, options)
+  scroller.addEventListener('touchstart', touch, options)
+  scroller.addEventListener('touchmove', drag, options)
+  scroller.addEventListener('pointerdown', press, options)
+  content.addEventListener('focusin', focus, options)
+  page.addEventListener('keydown', key, options)
+  page.addEventListener('selectionchange', select, options)
+}
+
+/** Whether an element uses the arrow and page keys for its own. */
+function isForItself(target: EventTarget | null): boolean {
+  return (
+    target instanceof HTMLElement &&
+    (target.isContentEditable || target.matches('input, textarea, select, dialog *, [role=menu] *'))
+  )
+}
