@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from inkstream.engines.torch.cache import PAGE, SCRATCH
+from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Weights
 from inkstream.engines.torch.runner import PlainRunner, Runner
 from inkstream.errors import ModelError
@@ -34,20 +35,28 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cpu")
 
 
-def pages_that_fit(weights: Weights, wanted_tokens: int) -> int:
+def pages_that_fit(weights: Weights, wanted_tokens: int, drafting: Drafting | None = None) -> int:
     """Pages for so many tokens, or for as many as there is memory for, and the scratch page."""
     free, share = _free_bytes(weights.device)
-    room = int(free * share) // weights.shape.cache_bytes(weights.dtype)
+    drafts = drafting.cache_bytes if drafting else 0
+    room = int(free * share) // (weights.shape.cache_bytes(weights.dtype) + drafts)
     return max(min(wanted_tokens, room) // PAGE, 1) + SCRATCH + 1
 
 
-def create_runner(weights: Weights, stops: Sequence[int], seats: int, pages: int, context: int) -> Runner:
+def create_runner(
+    weights: Weights,
+    stops: Sequence[int],
+    seats: int,
+    pages: int,
+    context: int,
+    drafting: Drafting | None = None,
+) -> Runner:
     """The runner for the device on which the weights are."""
     if weights.device.type != "cuda":
-        return PlainRunner(weights, stops, seats, pages)
+        return PlainRunner(weights, stops, seats, pages, drafting)
     from inkstream.engines.torch.graphs import GraphRunner  # noqa: PLC0415 - Triton is there with CUDA alone
 
-    return GraphRunner(weights, stops, seats, pages, context)
+    return GraphRunner(weights, stops, seats, pages, context, drafting=drafting)
 
 
 def _free_bytes(device: torch.device) -> tuple[int, float]:

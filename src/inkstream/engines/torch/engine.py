@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from inkstream.engines import (
     Capabilities,
@@ -30,12 +30,15 @@ from inkstream.engines import (
     Status,
     Take,
 )
+from inkstream.engines.logprobs import entry
 from inkstream.engines.torch.cache import PAGE, SCRATCH, Pages
 from inkstream.engines.torch.device import choose_device, create_runner, pages_that_fit
-from inkstream.engines.torch.model import Model, load, preferred
+from inkstream.engines.torch.drafting import Drafting
+from inkstream.engines.torch.model import Model, load, load_drafting, preferred
 from inkstream.engines.torch.rules import Rules
 from inkstream.engines.torch.runner import Runner
-from inkstream.engines.torch.scheduler import End, Scheduler, Sequence
+from inkstream.engines.torch.scheduler import End, Likelihood, Scheduler, Sequence, Written
+from inkstream.engines.torch.speculation import Gate
 from inkstream.engines.torch.text import Answer
 from inkstream.engines.torch.worker import News, Worker
 from inkstream.errors import EngineFailed, EngineLost, InkstreamError
@@ -49,6 +52,9 @@ class Launch:
 
     ``cache_tokens`` bounds what all answers together have in the cache; 0 is room for all of them, as far as
     there is memory.
+
+    ``draft_model`` is a smaller model of the same vocabulary, which guesses tokens ahead; ``ngram`` guesses
+    them from what the text has said before. Either is lossless, and is left off while it costs time.
     """
 
     path: Path
@@ -60,6 +66,8 @@ class Launch:
     name: str = ""
     sha256: str = ""
     defaults: Sampling = field(default_factory=Sampling)
+    ngram: bool = False
+    draft_model: Path | None = None
 
 
 class TorchEngine:
@@ -146,6 +154,11 @@ class TorchEngine:
         """How often somebody had to give up its place in the cache."""
         return self._core.batcher.preemptions if self._core else 0
 
+    @property
+    def drafted(self) -> tuple[int, int]:
+        """Tokens that were guessed ahead, and how many of them were right."""
+        return (self._core.batcher.drafted, self._core.batcher.accepted) if self._core else (0, 0)
+
     def _ready(self) -> _Core:
         if self._core is None or self._status.phase is not Phase.READY:
             raise EngineLost(self._status.message or f"The torch engine is {self._status.phase.value}.")
@@ -169,15 +182,17 @@ class _Loaded:
     model: Model
     runner: Runner
     pages: int
+    drafting: Drafting | None
 
 
 def _load(launch: Launch) -> _Loaded:
     device = choose_device(launch.device)
     model = load(launch.path, device, checksum=launch.sha256)
+    drafting = load_drafting(model, device, launch.draft_model, ngram=launch.ngram)
     context = min(launch.context, model.positions)
-    pages = pages_that_fit(model.weights, launch.cache_tokens or launch.slots * context)
-    runner = create_runner(model.weights, sorted(model.stops), launch.slots, pages, context)
-    return _Loaded(model, runner, pages)
+    pages = pages_that_fit(model.weights, launch.cache_tokens or launch.slots * context, drafting)
+    runner = create_runner(model.weights, sorted(model.stops), launch.slots, pages, context, drafting)
+    return _Loaded(model, runner, pages, drafting)
 
 
 class _Core:
@@ -189,7 +204,9 @@ class _Core:
         self._places = launch.slots + launch.queue
         self.capabilities = _capabilities(launch, loaded)
         self._loop = asyncio.get_running_loop()
-        self.batcher = Scheduler(Pages(loaded.pages), loaded.runner.limits(launch.slots))
+        limits = loaded.runner.limits(launch.slots)
+        gate = Gate(limits.width, loaded.runner.seconds) if limits.width > 1 else None
+        self.batcher = Scheduler(Pages(loaded.pages), limits, gate)
         self._worker = Worker(self.batcher, loaded.runner, self._tell)
         self._worker.start()
 
@@ -239,10 +256,21 @@ class _Core:
             ids=prompt + ids,
             prompt=len(prompt),
             limit=len(prompt) + len(ids) + left,
-            rules=_rules(wanted),
-            stops=self.model.stops,
+            rules=_rules(wanted, len(prompt) + len(ids) - emitted.tokens, self._bias(wanted)),
+            stops=frozenset() if wanted.ignore_eos else self.model.stops,
         )
-        return _Call(sequence, answer, take, emitted.tokens)
+        return _Call(sequence, answer, self.model.chat.spelling, take, emitted.tokens)
+
+    def _bias(self, wanted: Sampling) -> tuple[tuple[int, float], ...]:
+        """Raises EngineFailed for ids that the vocabulary does not have."""
+        bias = tuple(sorted((int(id), value) for id, value in wanted.logit_bias.items()))
+        vocabulary = self.model.weights.shape.vocabulary
+        if unknown := [id for id, _ in bias if id not in range(vocabulary)]:
+            raise EngineFailed(
+                f"'logit_bias' names the token {unknown[0]}; the vocabulary has {vocabulary}.",
+                code="unknown_token",
+            )
+        return bias
 
     def _checked(self, ids: object, code: str, message: str) -> list[int]:
         """Raises EngineFailed for what are no ids of the vocabulary."""
@@ -261,9 +289,9 @@ class _Core:
             logger.error("the torch engine failed", exc_info=news)
             message = f"The torch engine failed: {news}"
             return self._lost(Status(Phase.GIVEN_UP, code="engine_failed", message=message))
-        for sequence, token, end in news.written:
-            if (call := self.calls.get(sequence)) and not call.done.done():
-                call.write(token, end)
+        for written in news.written:
+            if (call := self.calls.get(written.sequence)) and not call.done.done():
+                call.write(written)
         for sequence, share in news.read:
             if (call := self.calls.get(sequence)) and not call.done.done():
                 call.take(Progress(share))
@@ -273,20 +301,28 @@ class _Core:
 class _Call:
     """One request that is being answered. ``earlier`` is how many tokens it had before."""
 
-    def __init__(self, sequence: Sequence, answer: Answer, take: Take, earlier: int) -> None:
-        self.sequence, self.take = sequence, take
+    def __init__(
+        self, sequence: Sequence, answer: Answer, spelling: Callable[[int], bytes], take: Take, earlier: int
+    ) -> None:
+        self.sequence, self.take, self._spelling = sequence, take, spelling
         self.done: asyncio.Future[Finish] = asyncio.get_running_loop().create_future()
         self._answer, self._tokens = answer, earlier
         self._started = time.monotonic()
         self._first_token = 0.0
 
-    def write(self, token: int, end: End | None) -> None:
+    def write(self, written: Written) -> None:
         self._first_token = self._first_token or time.monotonic()
-        self._tokens += 1
-        if end != "stop":
-            self._answer.feed(token)
-        if self._answer.is_stopped:
-            end = "stop"
+        end = written.end
+        shown = len(written.tokens) - (end == "stop")
+        for at, token in enumerate(written.tokens):
+            self._tokens += 1
+            if at < shown:
+                self._answer.feed(
+                    token, self._told(token, written.likelihoods[at]) if written.likelihoods else None
+                )
+            if self._answer.is_stopped:
+                end = "stop"
+                break
         if end is not None:
             self.done.set_result(self.finish(end))
         elif chunk := self._answer.chunk():
@@ -301,9 +337,25 @@ class _Call:
             prompt_tokens=self.sequence.prompt,
             completion_tokens=self._tokens,
             cached_tokens=self.sequence.reused,
-            timings={"prefill_seconds": first - self._started, "decode_seconds": now - first},
+            timings={
+                "prefill_seconds": first - self._started,
+                "decode_seconds": now - first,
+                **self._drafts(),
+            },
             last=self._answer.chunk(),
         )
+
+    def _drafts(self) -> dict[str, float]:
+        """How well was guessed, where anything was."""
+        sequence = self.sequence
+        if not sequence.drafted:
+            return {}
+        return {"drafted_tokens": sequence.drafted, "accepted_share": sequence.accepted / sequence.drafted}
+
+    def _told(self, token: int, likelihood: Likelihood) -> dict[str, Any]:
+        chance, likeliest = likelihood
+        rivals = [(self._spelling(id), theirs) for id, theirs in likeliest]
+        return entry((self._spelling(token), chance), rivals)
 
     def fail(self, error: EngineLost) -> None:
         if not self.done.done():
@@ -326,10 +378,12 @@ def _capabilities(launch: Launch, loaded: _Loaded) -> Capabilities:
         continues="ids",
         exact_seam=dtype == "torch.float32",
         defaults=preferred(launch.defaults, model.defaults),
+        speculation=loaded.drafting.name if loaded.drafting else None,
     )
 
 
-def _rules(sampling: Sampling) -> Rules:
+def _rules(sampling: Sampling, start: int, bias: tuple[tuple[int, float], ...]) -> Rules:
+    """``start`` is the number of ids with which the answer begins."""
     return Rules(
         temperature=sampling.temperature or 0.0,
         top_k=sampling.top_k or 0,
@@ -339,4 +393,7 @@ def _rules(sampling: Sampling) -> Rules:
         presence=sampling.presence_penalty or 0.0,
         frequency=sampling.frequency_penalty or 0.0,
         seed=sampling.seed or 0,
+        min_length=start + sampling.min_tokens if sampling.min_tokens and not sampling.ignore_eos else 0,
+        bias=bias,
+        likeliest=(sampling.top_logprobs or 0) if sampling.logprobs else None,
     )

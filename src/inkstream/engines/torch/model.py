@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from inkstream.engines import Sampling
 from inkstream.engines.torch.chat import Chat
+from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
 from inkstream.errors import ModelError
 
@@ -34,6 +35,10 @@ SILENT_MODEL = Sampling(
     repetition_penalty=1.0,
     presence_penalty=0.0,
     frequency_penalty=0.0,
+    min_tokens=0,
+    ignore_eos=False,
+    logprobs=False,
+    top_logprobs=0,
 )
 """For a model whose files recommend nothing."""
 
@@ -74,6 +79,22 @@ def load(path: Path, device: torch.device, dtype: torch.dtype | None = None, che
         checksum=checksum or _checksum(path),
         positions=_positions(config),
     )
+
+
+def load_drafting(model: Model, device: torch.device, path: Path | None, *, ngram: bool) -> Drafting | None:
+    """With what steps speculate, if they do. Raises ModelError for a model that cannot draft for this one."""
+    if path is None:
+        return Drafting("ngram") if ngram else None
+    small = load(path, device, model.weights.dtype, checksum="not needed")
+    vocabularies = [each.chat.tokenizer.get_vocab() for each in (model, small)]
+    if vocabularies[0] != vocabularies[1]:
+        raise _refused(f"{small.name} cannot draft for {model.name}: their vocabularies differ.")
+    if small.positions < model.positions:
+        raise _refused(
+            f"{small.name} cannot draft for {model.name}: it reads {small.positions} tokens, "
+            f"not {model.positions}."
+        )
+    return Drafting(small.name, small.weights)
 
 
 def native_dtype(device: torch.device) -> torch.dtype:
