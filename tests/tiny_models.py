@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -62,6 +64,18 @@ def write_checkpoint(folder: Path, architecture: str, seed: int = 1) -> None:
     )
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
+
+
+def save_dequantised(file: Path, folder: Path) -> None:
+    """A GGUF file of a Llama as a checkpoint in bfloat16, as if it had never been quantised."""
+    source = {"gguf_file": file.name}
+    read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.bfloat16, **source)
+    config = LlamaConfig(**read.config.to_dict() | {"quantization_config": None})
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(file.parent, **source).save_pretrained(folder)
 
 
 @cache

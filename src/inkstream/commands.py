@@ -19,13 +19,13 @@ class Command:
 ENGINE_SETTINGS = frozenset(
     {
         "data_dir", "model", "engine", "engine_url", "engine_key", "context", "slots", "threads",
-        "gpu_layers", "offline", "script", "log_level",
+        "gpu_layers", "device", "dtype", "offline", "script", "log_level",
     }
 )  # fmt: skip
 DOCTOR_SETTINGS = frozenset(
     {
         "host", "port", "data_dir", "model", "engine", "engine_url", "context", "slots", "gpu_layers",
-        "offline", "key",
+        "device", "offline", "key",
     }
 )  # fmt: skip
 
@@ -53,7 +53,7 @@ COMMANDS = (
         "pull",
         "download a model",
         "下载模型",
-        settings=frozenset({"data_dir", "offline"}),
+        settings=frozenset({"data_dir", "engine", "offline"}),
         examples=(
             ("inkstream pull", "the default model", "下载默认模型"),
             (

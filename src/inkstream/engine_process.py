@@ -12,11 +12,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from inkstream import models
+from inkstream.choice import choose
 from inkstream.config import Settings
 from inkstream.display import Progress
 from inkstream.engines import Engine, Phase, Sampling, Status, Weights, create
@@ -63,8 +64,12 @@ async def _listen(host: Host, url: SplitResult) -> str:
 
 async def _load_and_offer(settings: Settings, host: Host) -> None:
     weights, notice = None, None
-    if settings.engine != "scripted":
-        console = Progress(sys.stderr, Words(language(os.environ)), is_terminal=False)
+    say = Words(language(os.environ))
+    choice = await asyncio.to_thread(choose, settings, say)
+    if choice.warning:
+        logger.warning("%s", choice.warning)
+    if choice.engine != "scripted":
+        console = Progress(sys.stderr, say, is_terminal=False)
 
         def on_progress(download: models.Download) -> None:
             host.report(_downloading(download))
@@ -76,11 +81,13 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
             on_progress=on_progress,
             offline=settings.offline,
             is_default=settings.is_default_model,
+            form=choice.form,
         )
         weights, notice = _weights(found), found.notice
     if notice:
-        logger.warning("%s", Words(language(os.environ))(notice["en"], notice["zh"]))
-    async with create(settings, weights) as engine:
+        logger.warning("%s", say(notice["en"], notice["zh"]))
+    host.report(Status(Phase.LOADING))
+    async with create(replace(settings, engine=choice.engine), weights) as engine:
         host.attach(engine, notice)
         try:
             await _announce(engine)

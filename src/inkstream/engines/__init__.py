@@ -6,6 +6,8 @@ One shape, one file per implementation; ``tests/test_engines.py`` runs one suite
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -14,8 +16,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from inkstream import gpus, probe
 from inkstream.config import Settings
 from inkstream.errors import ModelError
+
+SLOTS = 4
+"""Answers at a time where the settings do not say: what a CPU computes together without being slow."""
 
 
 class Phase(StrEnum):
@@ -237,7 +243,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model file that is completely there. ``sha256`` in hexadecimal spares an engine computing it.
+    """A model file, or the folder of a checkpoint, that is completely there.
+
+    ``sha256`` in hexadecimal spares an engine computing it.
 
     ``defaults`` is what the model's makers recommend where the file itself does not say.
     """
@@ -266,12 +274,19 @@ async def create(settings: Settings, weights: Weights | None = None) -> AsyncGen
         return
     if weights is None:
         raise ModelError(f"The engine '{settings.engine}' needs a model file.")
+    open_engine = _torch if settings.engine == "torch" else _llama
+    async with open_engine(settings, weights) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _llama(settings: Settings, weights: Weights) -> AsyncGenerator[Engine]:
     from inkstream.engines.llama import Launch, LlamaEngine  # noqa: PLC0415 - the chosen one alone
 
     launch = Launch(
         path=weights.path,
         context=settings.context,
-        slots=settings.slots,
+        slots=settings.slots or SLOTS,
         threads=settings.threads,
         gpu_layers=settings.gpu_layers,
         is_verbose=settings.log_level == "debug",
@@ -279,3 +294,38 @@ async def create(settings: Settings, weights: Weights | None = None) -> AsyncGen
     )
     async with LlamaEngine.local(launch, weights.name, weights.defaults).loading() as engine:
         yield engine
+
+
+@asynccontextmanager
+async def _torch(settings: Settings, weights: Weights) -> AsyncGenerator[Engine]:
+    # Importing torch takes seconds, in which gateways want to connect.
+    module = await asyncio.to_thread(_imported, "inkstream.engines.torch.engine")
+    launch = module.Launch(
+        path=weights.path,
+        context=settings.context,
+        slots=settings.slots,
+        queue=settings.queue,
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.threads,
+        name=weights.name,
+        sha256=weights.sha256,
+        defaults=weights.defaults,
+    )
+    async with module.TorchEngine(launch).loading() as engine:
+        yield engine
+
+
+def _imported(name: str) -> Any:
+    """A module of ours that needs optional packages. Raises ModelError where one is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("inkstream"):
+            raise
+        line = gpus.install_line(gpus.fitting_build(probe.nvidia_gpus()))
+        raise ModelError(
+            f"The torch engine needs the package '{error.name}', which is not installed. Install torch and "
+            f"the extra inkstream[torch]: {line}",
+            code="engine_missing",
+        ) from error

@@ -7,14 +7,11 @@ the loop in one call, whatever the number of requests in it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections import abc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from inkstream.engines import (
@@ -31,43 +28,19 @@ from inkstream.engines import (
     Take,
 )
 from inkstream.engines.logprobs import entry
-from inkstream.engines.torch.cache import PAGE, SCRATCH, Pages
-from inkstream.engines.torch.device import choose_device, create_runner, pages_that_fit
-from inkstream.engines.torch.drafting import Drafting
-from inkstream.engines.torch.model import Model, load, load_drafting, preferred
+from inkstream.engines.torch.cache import Pages
+from inkstream.engines.torch.loading import Launch, Loaded, load_all
+from inkstream.engines.torch.model import preferred
 from inkstream.engines.torch.rules import Rules
-from inkstream.engines.torch.runner import Runner
 from inkstream.engines.torch.scheduler import End, Likelihood, Scheduler, Sequence, Written
 from inkstream.engines.torch.speculation import Gate
 from inkstream.engines.torch.text import Answer
 from inkstream.engines.torch.worker import News, Worker
 from inkstream.errors import EngineFailed, EngineLost, InkstreamError
 
+__all__ = ["Launch", "TorchEngine"]
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """What to load, and for how many at a time. ``queue`` is how many more may wait.
-
-    ``cache_tokens`` bounds what all answers together have in the cache; 0 is room for all of them, as far as
-    there is memory.
-
-    ``draft_model`` is a smaller model of the same vocabulary, which guesses tokens ahead; ``ngram`` guesses
-    them from what the text has said before. Either is lossless, and is left off while it costs time.
-    """
-
-    path: Path
-    context: int = 8192
-    slots: int = 64
-    queue: int = 64
-    cache_tokens: int = 0
-    device: str = "auto"
-    name: str = ""
-    sha256: str = ""
-    defaults: Sampling = field(default_factory=Sampling)
-    ngram: bool = False
-    draft_model: Path | None = None
 
 
 class TorchEngine:
@@ -105,8 +78,9 @@ class TorchEngine:
 
     async def load(self) -> None:
         """Raises ModelError."""
+        self._loop = asyncio.get_running_loop()
         try:
-            loaded = await asyncio.to_thread(_load, self._launch)
+            loaded = await asyncio.to_thread(load_all, self._launch, self._tell)
             self._core = _Core(self._launch, loaded, self._lose)
         except InkstreamError as error:
             self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
@@ -159,6 +133,11 @@ class TorchEngine:
         """Tokens that were guessed ahead, and how many of them were right."""
         return (self._core.batcher.drafted, self._core.batcher.accepted) if self._core else (0, 0)
 
+    def _tell(self, status: Status) -> None:
+        """Called in the thread that loads."""
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+            self._loop.call_soon_threadsafe(self._set, status)
+
     def _ready(self) -> _Core:
         if self._core is None or self._status.phase is not Phase.READY:
             raise EngineLost(self._status.message or f"The torch engine is {self._status.phase.value}.")
@@ -177,34 +156,16 @@ class TorchEngine:
         self._changed = asyncio.Event()
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    model: Model
-    runner: Runner
-    pages: int
-    drafting: Drafting | None
-
-
-def _load(launch: Launch) -> _Loaded:
-    device = choose_device(launch.device)
-    model = load(launch.path, device, checksum=launch.sha256)
-    drafting = load_drafting(model, device, launch.draft_model, ngram=launch.ngram)
-    context = min(launch.context, model.positions)
-    pages = pages_that_fit(model.weights, launch.cache_tokens or launch.slots * context, drafting)
-    runner = create_runner(model.weights, sorted(model.stops), launch.slots, pages, context, drafting)
-    return _Loaded(model, runner, pages, drafting)
-
-
 class _Core:
     """A loaded model and those who are being answered by it."""
 
-    def __init__(self, launch: Launch, loaded: _Loaded, lost: Callable[[Status], None]) -> None:
+    def __init__(self, launch: Launch, loaded: Loaded, lost: Callable[[Status], None]) -> None:
         self.model, self._lost = loaded.model, lost
         self.calls: dict[Sequence, _Call] = {}
-        self._places = launch.slots + launch.queue
-        self.capabilities = _capabilities(launch, loaded)
+        self.capabilities = loaded.capabilities
+        self._places = self.capabilities.slots + launch.queue
         self._loop = asyncio.get_running_loop()
-        limits = loaded.runner.limits(launch.slots)
+        limits = loaded.runner.limits(self.capabilities.slots)
         gate = Gate(limits.width, loaded.runner.seconds) if limits.width > 1 else None
         self.batcher = Scheduler(Pages(loaded.pages), limits, gate)
         self._worker = Worker(self.batcher, loaded.runner, self._tell)
@@ -360,26 +321,6 @@ class _Call:
     def fail(self, error: EngineLost) -> None:
         if not self.done.done():
             self.done.set_exception(error)
-
-
-def _capabilities(launch: Launch, loaded: _Loaded) -> Capabilities:
-    model = loaded.model
-    # A row at the end of its context must fit even where it has the cache to itself.
-    room = (loaded.pages - SCRATCH - 1) * PAGE
-    context = min(launch.context, model.positions, room)
-    dtype = str(model.weights.dtype)
-    identity = f"{model.checksum}\n{dtype}\n{context}\n{model.chat.identity}"
-    return Capabilities(
-        engine="torch",
-        model=launch.name or model.name,
-        fingerprint=f"torch:{hashlib.sha256(identity.encode()).hexdigest()[:32]}",
-        context_length=context,
-        slots=launch.slots,
-        continues="ids",
-        exact_seam=dtype == "torch.float32",
-        defaults=preferred(launch.defaults, model.defaults),
-        speculation=loaded.drafting.name if loaded.drafting else None,
-    )
 
 
 def _rules(sampling: Sampling, start: int, bias: tuple[tuple[int, float], ...]) -> Rules:

@@ -41,11 +41,11 @@ ENDS = 32
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Levers for a benchmark. ``share`` hears how much of the capturing is done."""
+    """Levers for a benchmark. ``captured`` hears how many graphs of how many there are."""
 
     captures: bool = True
     operations: Operations | None = None
-    share: Callable[[float], None] = lambda share: None
+    captured: Callable[[int, int], None] = lambda done, total: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class GraphRunner:
         batches = {}
         for fills, rows in sizes:
             batches[fills, rows] = _Batch(self._state, fills, rows, pool)
-            options.share(len(batches) / len(sizes))
+            options.captured(len(batches), len(sizes))
         return batches
 
     def _place(self, placed: Sequence[tuple[int, int, int]]) -> None:

@@ -7,18 +7,23 @@ has everything. What is refused is refused with the reason.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from inkstream.engines import Sampling
 from inkstream.engines.torch.chat import Chat
 from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
+from inkstream.engines.torch.memory import is_out_of_memory
 from inkstream.errors import ModelError
 
 MODEL_TYPES = ("qwen2", "qwen3", "llama")
@@ -59,20 +64,37 @@ class Model:
     positions: int
 
 
-def load(path: Path, device: torch.device, dtype: torch.dtype | None = None, checksum: str = "") -> Model:
+Heard = Callable[[int, int], None]
+"""Is told how many of how many are done."""
+
+
+def nobody(done: int, total: int) -> None: ...
+
+
+def load(
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    checksum: str = "",
+    read: Heard = nobody,
+    placed: Heard = nobody,
+) -> Model:
     """From a folder as transformers saves them, or from a GGUF file. Raises ModelError.
 
-    ``checksum`` of the weights spares computing it.
+    ``checksum`` of the weights spares computing it. ``read`` hears of tensors, ``placed`` of layers.
     """
     folder, source = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
     config = _translated(path, lambda: AutoConfig.from_pretrained(folder, **source))
     require_supported(config)
     kept = dtype or native_dtype(device)
-    pretrained = _translated(path, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=kept, **source))
+    with _watched(read):
+        pretrained = _translated(
+            path, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=kept, **source)
+        )
     tokenizer = _translated(path, lambda: AutoTokenizer.from_pretrained(folder, **source))
     return Model(
         name=path.stem if source else path.name,
-        weights=take_weights(pretrained, device),
+        weights=take_weights(pretrained, device, placed),
         chat=Chat(tokenizer),
         stops=_stops(pretrained.generation_config, tokenizer),
         defaults=_recommended(pretrained.generation_config),
@@ -119,7 +141,7 @@ def require_supported(config: Any) -> None:
         raise _refused(f"The torch engine has no rotary embedding '{rope}', only {', '.join(ROPE_TYPES)}.")
 
 
-def take_weights(pretrained: Any, device: torch.device) -> Weights:
+def take_weights(pretrained: Any, device: torch.device, placed: Heard = nobody) -> Weights:
     """Move the weights of a transformers model to the device, joined; the model is empty afterwards."""
     config, body = pretrained.config, pretrained.model
     shape = Shape(
@@ -137,8 +159,11 @@ def take_weights(pretrained: Any, device: torch.device) -> Weights:
         embedding = body.embed_tokens.weight.to(device)
         is_tied = pretrained.lm_head.weight is body.embed_tokens.weight
         head = Linear(embedding if is_tied else pretrained.lm_head.weight.to(device))
-        layers = tuple(_take_layer(layer, device) for layer in body.layers)
-        return Weights(shape, embedding, layers, body.norm.weight.to(device), head, cos, sin)
+        layers = []
+        for layer in body.layers:
+            layers.append(_take_layer(layer, device))
+            placed(len(layers), shape.layers)
+        return Weights(shape, embedding, tuple(layers), body.norm.weight.to(device), head, cos, sin)
 
 
 def _take_layer(layer: Any, device: torch.device) -> Layer:
@@ -216,10 +241,34 @@ def _weight_files(path: Path) -> Iterator[Path]:
     yield from sorted([*path.glob("*.safetensors"), path / "config.json"]) if path.is_dir() else [path]
 
 
+@contextmanager
+def _watched(read: Heard) -> Iterator[None]:
+    """Hear of the tensors that transformers loads: where it would draw a bar, one of ours listens."""
+
+    class Bar(tqdm):  # type: ignore[misc]  # an optional package, which is Any where types are checked
+        monitor_interval = 0  # it would start a thread
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            if self.total:
+                read(self.n, self.total)
+
+    before = transformers_logging.set_tqdm_hook(
+        lambda _, args, kwargs: Bar(*args, **kwargs | {"file": io.StringIO()})
+    )
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(before)
+
+
 def _translated(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
+    except ImportError as error:
+        raise ModelError(f"{path} cannot be loaded: {error}", code="engine_missing") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"{path} cannot be loaded: {error}", code="model_corrupt") from error
 
 
