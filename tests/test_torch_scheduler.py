@@ -108,7 +108,9 @@ def drive(scheduler: Scheduler, device: Device, ahead: int = 1, steps: int = 10_
 @pytest.mark.parametrize("width", [1, 8])
 @pytest.mark.parametrize("ahead", [0, 1, 2])
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_comes_everybody_gets_the_tokens_of_their_own_text(seed: int, ahead: int, width: int) -> None:
+def test_whatever_comes_everybody_gets_the_tokens_of_their_own_text(
+    seed: int, ahead: int, width: int
+) -> None:
     draw = random.Random(seed)
     pages = draw.randrange(14, 40)
     scheduler = scheduler_of(pages, grain=draw.choice([1, 8]), width=width)

@@ -1,4 +1,4 @@
-"""Guessing ahead changes nothing but the time: what is written is what a plain loop writes, token for token."""
+"""Guessing ahead changes only the time: what is written is what a plain loop writes, token for token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 from transformers import AutoModelForCausalLM  # noqa: E402 - without torch there is nothing to import for
 
-from inkstream.engines import Emitted, Sampling  # noqa: E402
+from inkstream.engines import Emitted  # noqa: E402
 from inkstream.engines.torch.runner import PlainRunner  # noqa: E402
 from inkstream.engines.torch.speculation import PROBE, WIDTH, Gate, lookup  # noqa: E402
 from inkstream.errors import ModelError  # noqa: E402
@@ -132,7 +132,9 @@ def logprobs_of(heard: Heard) -> list[dict[str, object]]:
     return [each for chunk in heard.all_chunks for each in chunk.logprobs or ()]
 
 
-async def test_who_gives_up_its_pages_loses_nothing(checkpoint: Path, small: Path, reference: Reference) -> None:
+async def test_who_gives_up_its_pages_loses_nothing(
+    checkpoint: Path, small: Path, reference: Reference
+) -> None:
     prompts = [ids_of(30, seed=seed) for seed in range(4)]
     async with opened(checkpoint, cache_tokens=192, context=160, draft_model=small) as engine:
         requests = [request_of(p, s) for p, s in zip(prompts, SHORT.values(), strict=False)]
@@ -265,12 +267,12 @@ async def test_the_engine_says_what_it_speculates_with(checkpoint: Path, small: 
 
 async def test_sampling_of_others_is_not_disturbed_by_who_asks_for_logprobs(checkpoint: Path) -> None:
     plain = [request_of(ids_of(20 + at, seed=at), s) for at, s in enumerate(SHORT.values())]
-    asking = [replace(r, sampling=replace(r.sampling, logprobs=True, top_logprobs=at)) for at, r in enumerate(plain)]
+    asking = [
+        replace(r, sampling=replace(r.sampling, logprobs=True, top_logprobs=at)) for at, r in enumerate(plain)
+    ]
     async with opened(checkpoint, ngram=True) as engine:
         expected = [await ask(engine, request) for request in plain]
         told = await asyncio.gather(*(ask(engine, request) for request in asking))
     for at, (heard, alone) in enumerate(zip(told, expected, strict=True)):
         assert heard.text == alone.text
         assert [len(each["top_logprobs"]) for each in logprobs_of(heard)] == [at] * len(heard.ids)  # type: ignore[arg-type]  # JSON
-
-

@@ -9,6 +9,7 @@ decoding, Leviathan et al. 2023; here no token needs to be rejected by chance).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 WIDTH = 8
@@ -59,7 +60,9 @@ class Gate:
         return self._share
 
     def width(self, rows: int) -> int:
-        """For the next step of so many rows; 1 is without drafts."""
+        """For the next step of so many rows; 1 is without drafts, as where no step has room for so many."""
+        if self._seconds(rows, self._width) == math.inf:
+            return 1
         gain = self.gain(rows)
         self._is_open = gain > (CLOSES if self._is_open else OPENS)
         if self._is_open or self._shut_steps >= PROBE:
