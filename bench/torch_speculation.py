@@ -13,7 +13,7 @@ import asyncio
 import json
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,10 @@ async def answer(engine: TorchEngine, task: str) -> Run:
 
 async def measure(model: Path, draft: Path | None) -> dict[str, Any]:
     results: dict[str, Any] = {}
-    common = {"path": model, "context": 2048, "slots": 1}
+    bare = Launch(path=model, context=2048, slots=1)
     async with (
-        TorchEngine(Launch(**common)) as plain,
-        TorchEngine(Launch(**common, ngram=draft is None, draft_model=draft)) as drafted,
+        TorchEngine(bare) as plain,
+        TorchEngine(replace(bare, ngram=draft is None, draft_model=draft)) as drafted,
     ):
         for name, task in TASKS.items():
             runs = [(await answer(plain, task), await answer(drafted, task)) for _ in range(ROUNDS)]
@@ -91,7 +91,7 @@ async def measure(model: Path, draft: Path | None) -> dict[str, Any]:
 
 def summary(runs: list[tuple[Run, Run]]) -> dict[str, Any]:
     def speed(which: int, clock: str) -> float:
-        return statistics.median(run[which].tokens / getattr(run[which], clock) for run in runs)
+        return float(statistics.median(run[which].tokens / getattr(run[which], clock) for run in runs))
 
     return {
         "tokens": runs[0][0].tokens,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -15,6 +16,15 @@ from tests.browsing import CHROMIUM, FLAGS, Open, Serve, Server, paced
 
 MODELS = {"smollm2", "qwen2", "qwen2_checkpoint", "smollm2_checkpoint"}
 BUILD = Path(__file__).parent.parent / ".build" / "models"
+
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+collect_ignore_glob = [] if HAS_TORCH else ["test_torch*.py"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not HAS_TORCH:
+        terminalreporter.write_line("torch is not installed, so the torch engine was not tested: make torch")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

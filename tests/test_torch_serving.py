@@ -1,4 +1,4 @@
-"""``inkstream serve --engine torch`` with real weights: asked over HTTP, its engine killed in mid-answer.
+"""``inkstream serve --engine torch`` with real weights: asked over HTTP, its engine struck in mid-answer.
 
 SmolLM2-135M-Instruct in float32 on the CPU, where an answer that was cut must end as the undisturbed one.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from tests.torture.client import Client
-from tests.torture.server import Server
+from tests.torture.server import Server, Target
 from tests.torture.sse import Blocks
 
 pytestmark = [
@@ -33,6 +34,38 @@ pytestmark = [
 QUESTION = "Tell me a short story about a lighthouse keeper and a storm."
 GREEDY = {"temperature": 0, "max_tokens": 40}
 SEEDED = {"temperature": 0.9, "top_p": 0.95, "repetition_penalty": 1.1, "seed": 7, "max_tokens": 40}
+SAMPLINGS = (GREEDY, SEEDED)
+
+FAULT = "fault"
+FAULTY_DEVICE = """
+import importlib.abc, importlib.util, pathlib, sys
+
+fault = pathlib.Path({fault!r})
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "inkstream.engines.torch.runner":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (execute(module), put_into(module))
+        return spec
+
+def put_into(module):
+    launch = module.PlainRunner.launch
+    def faulty(runner, step):
+        if fault.exists():
+            message = fault.read_text()
+            fault.unlink()
+            out_of_memory = "out of memory" in message
+            raise (module.torch.OutOfMemoryError if out_of_memory else RuntimeError)(message)
+        return launch(runner, step)
+    module.PlainRunner.launch = faulty
+
+sys.meta_path.insert(0, Finder())
+"""
+"""A sitecustomize.py with which a step fails once, at the border to the device, for each file that tells how."""
 
 
 @dataclass
@@ -102,41 +135,66 @@ async def talk(
         "offline": "true",
     }
     complaints: list[str] = []
-    server = Server(tmp_path_factory.mktemp("serving"), settings)
+    folder = tmp_path_factory.mktemp("serving")
+    (folder / "sitecustomize.py").write_text(FAULTY_DEVICE.format(fault=str(folder / FAULT)))
+    path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    server = Server(folder, settings, {"PYTHONPATH": path})
     async with server, Client(server.port, complaints.append) as client:
         yield Talk(server, client)
     assert complaints == []
-    assert server.failures == []
+    # A device that fails for good is told of with all that is known.
+    assert [failure for failure in server.failures if "tracebacks" not in failure] == []
 
 
-async def test_an_engine_killed_in_mid_answer_changes_no_word_of_it(talk: Talk) -> None:
-    samplings = (GREEDY, SEEDED)
-    undisturbed = [await talk.read(await talk.ask(sampling)) for sampling in samplings]
-    assert all(len(answer.text) > 60 for answer in undisturbed)
-    assert undisturbed[0].text != undisturbed[1].text
+@pytest.fixture(scope="module")
+async def undisturbed(talk: Talk) -> list[Answer]:
+    answers = [await talk.read(await talk.ask(sampling)) for sampling in SAMPLINGS]
+    assert all(len(answer.text) > 60 for answer in answers)
+    assert answers[0].text != answers[1].text
+    return answers
 
-    cut = [await talk.ask(sampling) for sampling in samplings]
+
+Blow = Callable[[Server, Target], None]
+
+
+def killed(_: Server, engine: Target) -> None:
+    engine.send(signal.SIGKILL)
+
+
+def device_failed(server: Server, _: Target) -> None:
+    (server.folder / FAULT).write_text("CUDA error: unspecified launch failure")
+
+
+def memory_ran_out(server: Server, _: Target) -> None:
+    (server.folder / FAULT).write_text("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("blow", [killed, device_failed, memory_ran_out])
+async def test_what_befalls_an_engine_in_mid_answer_changes_no_word_of_it(
+    talk: Talk, undisturbed: list[Answer], blow: Blow
+) -> None:
+    cut = [await talk.ask(sampling) for sampling in SAMPLINGS]
     reading = [asyncio.create_task(talk.read(answer)) for answer in cut]
     for answer in cut:
         await answer.until(10)
     engine = talk.server.target("engine")
     assert engine is not None
     with engine:
-        engine.send(signal.SIGKILL)
-        await engine.death()
+        blow(talk.server, engine)
+        if blow is not memory_ran_out:
+            await engine.death()
     seen = [answer.text for answer in cut]
     await asyncio.gather(*reading)
+    assert not (talk.server.folder / FAULT).exists()
 
     for answer, before, whole in zip(cut, seen, undisturbed, strict=True):
-        assert 0 < len(before) < len(whole.text), "it was killed in mid-answer"
+        assert 0 < len(before) < len(whole.text), "it came in mid-answer"
         assert answer.text == whole.text
         assert answer.events[-1][0] == "done"
-        assert "loading" in answer.engine_phases
-        message = await talk.message(answer)
+        assert ("loading" in answer.engine_phases) == (blow is not memory_ran_out)
+        message, told = await talk.message(answer), await talk.message(whole)
         assert message["parts"] == [{"type": "text", "text": whole.text}]
-        assert message["usage"] == (await talk.message(whole))["usage"] | {
-            "cached_tokens": message["usage"]["cached_tokens"]
-        }
+        assert message["usage"]["completion_tokens"] == told["usage"]["completion_tokens"]
 
 
 async def test_a_stop_string_ends_an_answer_before_itself(talk: Talk) -> None:

@@ -49,7 +49,7 @@ def _text_draft(piece: Piece, chunk: Chunk) -> Draft:
         told["channel"] = channel
     if chunk.logprobs:
         told["logprobs"] = chunk.logprobs
-    data = orjson.dumps(told)
+    data = encode(told)
     return Draft(Kind.TEXT, data, encode_seam(None if raw == text else raw, chunk))
 
 

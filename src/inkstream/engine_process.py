@@ -2,7 +2,7 @@
 
 It can be connected to from its first moment, so a gateway sees the download and the loading. An engine that
 cannot be had is reported with its reason for as long as the process lives: starting it again would change
-nothing.
+nothing. An engine that was ready and is lost takes the process with it: its successor may find all well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from inkstream.config import Settings
 from inkstream.display import Progress
 from inkstream.engines import Engine, Phase, Sampling, Status, Weights, create
 from inkstream.engines.link import Host
-from inkstream.errors import ConfigError, ModelError
+from inkstream.errors import ConfigError, EngineLost, ModelError
 from inkstream.words import Words, language
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,10 @@ SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 async def offer(settings: Settings, on_listening: Callable[[str], None]) -> None:
-    """Offer the engine at ``settings.engine_url`` (port 0: any) until cancelled. Raises ConfigError."""
+    """Offer the engine at ``settings.engine_url`` (port 0: any) until cancelled.
+
+    Raises ConfigError, and EngineLost where an engine that was ready will not come back in this process.
+    """
     host = Host(settings.engine_key)
     url = await _listen(host, urlsplit(settings.engine_url or "tcp://127.0.0.1:0"))
     on_listening(url)
@@ -91,7 +94,7 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
         host.attach(engine, notice)
         try:
             await _announce(engine)
-            await asyncio.get_running_loop().create_future()
+            await _until_lost(engine)
         finally:
             # Before the engine closes: it says that it will not come back, and its successor may.
             await host.aclose()
@@ -106,6 +109,16 @@ async def _announce(engine: Engine) -> None:
         logger.info("%s is loaded and answers", engine.describe().model)
     else:
         logger.error("%s", status.message)
+
+
+async def _until_lost(engine: Engine) -> None:
+    """Raises EngineLost. An engine that was never ready is not lost: then this waits for ever."""
+    status = engine.status
+    if status.phase is Phase.GIVEN_UP:
+        await asyncio.get_running_loop().create_future()
+    while status.phase is not Phase.GIVEN_UP:
+        status = await engine.status_after(status)
+    raise EngineLost(status.message or "The engine is lost.")
 
 
 def _weights(model: models.Model) -> Weights:

@@ -80,6 +80,11 @@ class Pages:
         if name not in self._by_name:
             self._names[page], self._by_name[name] = name, page
 
+    def forget(self, page: int) -> None:
+        """The page was named for contents that it has not got."""
+        if name := self._names.pop(page, None):
+            del self._by_name[name]
+
     def _take_one(self) -> int:
         if self._blank:
             page = self._blank.pop()

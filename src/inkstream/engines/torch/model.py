@@ -261,7 +261,7 @@ def _watched(read: Heard) -> Iterator[None]:
                 read(self.n, self.total)
 
     before = transformers_logging.set_tqdm_hook(
-        lambda _, args, kwargs: Bar(*args, **kwargs | {"file": io.StringIO()})
+        lambda _, args, kwargs: Bar(*args, **kwargs | {"file": io.StringIO(), "disable": False})
     )
     try:
         yield

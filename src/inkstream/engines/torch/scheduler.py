@@ -194,6 +194,16 @@ class Scheduler:
                 self._name_pages(sequence)
         return written
 
+    def retract(self, step: Step) -> None:
+        """The step just planned was not computed. Everybody is read again, from pages filled before."""
+        for fill in step.fills:
+            for page in fill.sequence.pages[fill.start // PAGE : fill.sequence.named]:
+                self.pages.forget(page)
+        for sequence in step.writers:
+            sequence.in_flight -= 1
+        for sequence in self.running[::-1]:
+            self._preempt(sequence)
+
     def _learn(self, step: Step, drawn: Drawn) -> None:
         accepted = 0
         for sequence, tokens, drafted in zip(step.writers, drawn.tokens, drawn.drafted, strict=True):
@@ -218,7 +228,7 @@ class Scheduler:
     def _width(self) -> int:
         """No drafts beside prompts, nor where room for them would be somebody's who goes on without."""
         rows = len(self.running)
-        is_reading = (self.waiting and self._seats) or any(not s.is_read for s in self.running)
+        is_reading = self._has_seat or any(not s.is_read for s in self.running)
         if self.limits.width == 1 or not rows or is_reading or self.pages.free < 2 * rows:
             return 1
         return self.limits.width if self.gate is None else self.gate.width(rows)
@@ -251,9 +261,14 @@ class Scheduler:
     def _admit(self) -> list[Sequence]:
         """Those in the queue's order who find a seat and room, with a page to spare for each who writes."""
         seated = []
-        while self.waiting and self._seats and self._seat(self.waiting[0]):
+        while self._has_seat and self._seat(self.waiting[0]):
             seated.append(self.waiting.popleft())
         return seated
+
+    @property
+    def _has_seat(self) -> bool:
+        """For somebody who waits. The limits may be narrower than the seats are many."""
+        return bool(self.waiting and self._seats) and len(self.running) < self.limits.seats
 
     def _seat(self, sequence: Sequence) -> bool:
         if sequence.in_flight:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from inkstream.engines.torch.runner import Outcome, Runner
 from inkstream.engines.torch.scheduler import Scheduler, Sequence, Step, Written
+from inkstream.engines.torch.thrift import Thrift
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Worker:
         self, scheduler: Scheduler, runner: Runner, tell: Callable[[News | BaseException], None]
     ) -> None:
         self._scheduler, self._runner, self._tell = scheduler, runner, tell
+        self._thrift = Thrift(scheduler)
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._in_flight: deque[tuple[Step, Outcome]] = deque()
         self._thread = threading.Thread(target=self._work, name="torch-engine", daemon=True)
@@ -69,9 +71,10 @@ class Worker:
     def _step(self) -> None:
         """Launch a step, so that the device has work, then look at the outcome of one before it."""
         step = self._scheduler.plan()
-        if step is not None:
-            self._in_flight.append((step, self._runner.launch(step)))
-        if self._in_flight and (step is None or len(self._in_flight) > self._runner.ahead):
+        outcome = None if step is None else self._launched(step)
+        if step is not None and outcome is not None:
+            self._in_flight.append((step, outcome))
+        if self._in_flight and (outcome is None or len(self._in_flight) > self._runner.ahead):
             done, outcome = self._in_flight.popleft()
             written = self._scheduler.receive(done, outcome())
             read = [
@@ -80,3 +83,13 @@ class Worker:
                 if not f.is_last and f.sequence.seat >= 0
             ]
             self._tell(News(written, read))
+
+    def _launched(self, step: Step) -> Outcome | None:
+        """None where there was no memory for it: it will be planned anew, smaller."""
+        try:
+            outcome = self._runner.launch(step)
+        except (RuntimeError, MemoryError) as error:
+            self._thrift.failed(step, error)
+            return None
+        self._thrift.fitted()
+        return outcome
