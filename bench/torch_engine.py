@@ -3,8 +3,9 @@
 FOLDER has a tokenizer as transformers saves it; a model of Qwen2-0.5B's shape with random weights is added.
 Compared with transformers' own forward pass on the same weights: largest difference of logits and how often
 the likeliest token is the same. Then tokens per second from 58-token prompts to 128 new tokens each, with
-everything greedy, and with half of the rows drawn as Qwen2 recommends; the share of each lever; what a long
-prompt does to those who write. Prints tables, and everything as JSON.
+everything greedy, and with half of the rows drawn as Qwen2 recommends; the share of each lever; what drafts
+cost and bring; what quantised weights take; what a long prompt does to those who write. Prints tables, and
+everything as JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib.util
 import json
 import random
 import statistics
@@ -27,14 +29,17 @@ from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, Qw
 
 from inkstream.engines import Chunk, Emitted, Progress, Prompt, Request, Sampling
 from inkstream.engines.torch.cache import PAGE, Pages
+from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.engine import Launch, TorchEngine
 from inkstream.engines.torch.forward import Weights
 from inkstream.engines.torch.graphs import GraphRunner, Options
 from inkstream.engines.torch.kernels import FusedOperations
 from inkstream.engines.torch.model import take_weights
 from inkstream.engines.torch.plain import PlainOperations
+from inkstream.engines.torch.quantized import quantizer
 from inkstream.engines.torch.rules import Rules
 from inkstream.engines.torch.scheduler import Fill, Scheduler, Sequence
+from inkstream.engines.torch.speculation import WIDTH
 
 PROMPT, NEW = 58, 128
 SEATS, CONTEXT = 256, 4608
@@ -103,7 +108,11 @@ class Bench:
                 return
             if step is None or len(in_flight) > self.runner.ahead:
                 done, outcome = in_flight.pop(0)
-                yield [(s, token) for s, token, _ in self.scheduler.receive(done, outcome())]
+                yield [
+                    (written.sequence, token)
+                    for written in self.scheduler.receive(done, outcome())
+                    for token in written.tokens
+                ]
 
     def add(self, ids: list[int], new: int, rules: Rules) -> Sequence:
         sequence = Sequence(list(ids), len(ids), len(ids) + new, rules)
@@ -183,7 +192,7 @@ def compare_states(bench: Bench, model: Any) -> dict[str, float]:
     batch = bench.runner._batch_of[256, 0]
     with torch.inference_mode():
         logits = torch.nn.functional.linear(
-            batch._replay().states[0], bench.runner._state.weights.head.weight
+            batch._replay().states[0], bench.runner._state.model.weights.head.weight
         )
     bench.scheduler.receive(step, outcome())
     with torch.inference_mode():
@@ -294,6 +303,50 @@ def levers(weights: Weights) -> dict[str, Any]:
     return table
 
 
+def speculation(weights: Weights) -> dict[str, Any]:
+    """What a step with drafts costs beside one without, and from which accepted share on it is worth it; and
+    what comes of drafts that are all right, which the model itself makes: no draft model is as slow."""
+    table: dict[str, Any] = {}
+    for name, small in (("ngram", None), ("the model itself", weights)):
+        print(f"-- drafts: {name}", flush=True)
+        bench = Bench(weights, Options(drafting=Drafting(name, small)), seats=128)
+        costs = {}
+        for rows in (1, 2, 4, 8, 16, 32, 64, 128):
+            plain, drafted = bench.runner.seconds(rows, 1), bench.runner.seconds(rows, WIDTH)
+            worth = (drafted / plain - 1) / (WIDTH - 1)
+            costs[rows] = {"plain_ms": 1e3 * plain, "drafted_ms": 1e3 * drafted, "worth_from_share": worth}
+            print(f"{rows:4} {1e3 * plain:.3f} {1e3 * drafted:.3f} ms, worth it from {worth:.2f}", flush=True)
+        runs = {count: bench.generate(count, greedy) for count in (1, 8, 32)}
+        share = bench.scheduler.accepted / max(bench.scheduler.drafted, 1)
+        print(
+            f"accepted {share:.2f}", {n: round(r["tokens_per_second"]) for n, r in runs.items()}, flush=True
+        )
+        table[name] = {"costs": costs, "accepted_share": share, "always": runs}
+        del bench
+        gc.collect()
+        torch.cuda.empty_cache()
+    return table
+
+
+def quantised(folder: Path) -> dict[str, Any]:
+    """Memory of the weights, and tokens per second at three sizes, beside those of the whole weights."""
+    table: dict[str, Any] = {}
+    for name in ("", "nf4", "int8"):
+        gc.collect()
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        weights = take_weights(pretrained(folder), GPU, quantize=quantizer(name, GPU))
+        gc.collect()
+        taken = torch.cuda.memory_allocated() - before
+        linear = sum(m.bytes for layer in weights.layers for m in layer.matrices)
+        print(f"-- {name or 'bf16'}: {taken / 2**20:.0f} MiB, {linear / 2**20:.0f} in layers", flush=True)
+        bench = Bench(weights, seats=128)
+        table[name or "bf16"] = {"bytes": taken, "linear_bytes": linear}
+        table[name or "bf16"] |= throughput(bench, (1, 32, 128), {"greedy": greedy})
+        del bench, weights
+    return table
+
+
 def profile(bench: Bench, path: Path) -> None:
     """Where the time of a step goes, by kernel. Rows have 150 tokens, fills are prompts of 58."""
     with path.open("w") as out:
@@ -357,9 +410,12 @@ def main() -> None:
     torch.cuda.empty_cache()
     if not given.quick:
         results["levers"] = levers(weights)
+        results["speculation"] = speculation(weights)
     del weights
     gc.collect()
     torch.cuda.empty_cache()
+    if not given.quick and importlib.util.find_spec("bitsandbytes"):
+        results["quantised"] = quantised(given.folder)
     results["engine"] = asyncio.run(through_engine(given.folder))
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))

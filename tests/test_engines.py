@@ -431,10 +431,50 @@ async def test_an_event_loop_that_stands_still_loses_nothing(subject: Subject) -
         assert len(call.chunks) < len(whole.chunks)
 
 
+async def test_logprobs_come_with_the_tokens_that_they_are_of(subject: Subject) -> None:
+    request = await subject.request()
+    asked = replace(request, sampling=replace(request.sampling, logprobs=True, top_logprobs=3))
+    plain, got = await answer(subject.engine, request), await answer(subject.engine, asked)
+    assert got.text == plain.text
+    assert all(chunk.logprobs is None for chunk in plain.chunks)
+    for chunk in got.chunks:
+        assert chunk.logprobs
+        assert chunk.ids is None or len(chunk.logprobs) == len(chunk.ids)
+        for told in chunk.logprobs:
+            assert told["logprob"] <= 0
+            assert told["token"] == bytes(told["bytes"]).decode(errors="replace")
+            rivals = [rival["logprob"] for rival in told["top_logprobs"]]
+            assert rivals == sorted(rivals, reverse=True)
+            assert 1 <= len(rivals) <= 3
+    spelled = b"".join(bytes(told["bytes"]) for chunk in got.chunks for told in chunk.logprobs or ())
+    assert got.text in spelled.decode(errors="replace")
+
+
+async def test_what_an_engine_lacks_it_names(subject: Subject) -> None:
+    about = subject.engine.describe()
+    everything = Sampling(min_tokens=1, ignore_eos=True, logprobs=True, top_logprobs=1, logit_bias={"1": 1.0})
+    assert (about.missing(everything) is None) == (not about.lacks)
+    assert about.missing(Sampling(min_tokens=0, ignore_eos=False, logprobs=False, logit_bias={})) is None
+    for name, value in everything.given().items():
+        assert about.missing(replace(Sampling(), **{name: value})) == (name if name in about.lacks else None)
+
+
+async def test_bias_forbids_a_token(subject: Subject) -> None:
+    if "logit_bias" in subject.engine.describe().lacks:
+        pytest.skip("this engine has no logit_bias")
+    request = await subject.request(Sampling(temperature=0.0, seed=1, max_tokens=4))
+    before = (await answer(subject.engine, request)).text
+    said = await subject.engine.render([Message("user", before)])
+    banned = {str(id): -100.0 for id in said.payload}
+    biased = replace(request, sampling=replace(request.sampling, logit_bias=banned))
+    assert (await answer(subject.engine, biased)).text != before
+
+
 def test_merged_chunks_say_what_each_of_them_says() -> None:
-    one, two, blind = Chunk("a", 1, (1,), ["x"]), Chunk("字", 2, (2, 3), ["y"]), Chunk("c", 1)
+    x, y = {"logprob": -1.0}, {"logprob": -2.0}
+    one, two, blind = Chunk("a", 1, (1,), [x]), Chunk("字", 2, (2, 3), [y]), Chunk("c", 1)
     assert merged([one]) is one
-    assert merged([one, two]) == Chunk("a字", 3, (1, 2, 3), ["x", "y"])
+    assert merged([one, two]) == Chunk("a字", 3, (1, 2, 3), [x, y])
     assert merged([one, two, blind]) == Chunk("a字c", 4)
 
 

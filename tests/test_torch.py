@@ -225,6 +225,67 @@ async def test_a_token_that_ends_the_answer_ends_it(
     assert expected[30] not in heard.ids
 
 
+async def test_no_token_ends_the_answer_before_its_least_length_or_where_none_may(
+    checkpoint: Path, reference: Reference, tmp_path: Path
+) -> None:
+    prompt = ids_of(40, seed=1)
+    stop = reference.generate(prompt, GREEDY)[20]
+    ending = shutil.copytree(checkpoint, tmp_path / "ending")
+    recommended = json.loads((ending / "generation_config.json").read_text())
+    recommended["eos_token_id"] = [stop]
+    (ending / "generation_config.json").write_text(json.dumps(recommended))
+    later, never = (
+        replace(GREEDY, min_tokens=40, max_tokens=50),
+        replace(GREEDY, ignore_eos=True, max_tokens=50),
+    )
+    async with opened(ending) as engine:
+        for sampling in (later, never):
+            heard = await ask(engine, request_of(prompt, sampling))
+            expected = reference.generate(prompt, sampling, stop)
+            assert heard.finish is not None
+            assert heard.finish.completion_tokens == len(expected)
+            assert heard.ids == [id for id in expected if id not in (151643, 151645)][: len(heard.ids)]
+            cut = heard.all_chunks[:5]
+            ids = tuple(id for chunk in cut for id in chunk.ids or ())
+            emitted = Emitted("".join(chunk.text for chunk in cut), ids, len(ids))
+            rest = await ask(engine, request_of(prompt, sampling), emitted)
+            assert emitted.text + rest.text == heard.text
+    assert reference.generate(prompt, never, stop)[20] == stop
+
+
+async def test_bias_moves_the_draw_as_in_a_plain_loop(engine: TorchEngine, reference: Reference) -> None:
+    prompt = ids_of(40, seed=1)
+    for name in ("greedy", "as Qwen2 recommends"):
+        base = replace(SAMPLINGS[name], max_tokens=24)
+        said = reference.generate(prompt, base)
+        sampling = replace(base, logit_bias={**{str(id): -100.0 for id in said[::2]}, "1234": 3.5})
+        heard = await ask(engine, request_of(prompt, sampling))
+        assert_same(heard, reference.generate(prompt, sampling))
+        assert not set(said[::2]) & set(heard.ids)
+
+
+async def test_a_bias_for_a_token_that_is_none_is_refused(engine: TorchEngine) -> None:
+    with pytest.raises(EngineFailed) as refused:
+        await ask(engine, request_of(ids_of(5, seed=1), replace(GREEDY, logit_bias={"99999999": 1.0})))
+    assert refused.value.code == "unknown_token"
+
+
+async def test_logprobs_are_what_the_model_itself_thinks(engine: TorchEngine, reference: Reference) -> None:
+    prompt = ids_of(40, seed=1)
+    for name, most in (("greedy with penalties", 5), ("as Qwen2 recommends", 0), ("top_p alone", 20)):
+        sampling = replace(SAMPLINGS[name], logprobs=True, top_logprobs=most, max_tokens=24)
+        heard = await ask(engine, request_of(prompt, sampling))
+        expected = reference.logprobs(prompt, heard.ids)
+        told = [each for chunk in heard.all_chunks for each in chunk.logprobs or ()]
+        assert len(told) == len(heard.ids)
+        spelled = b"".join(bytes(each["bytes"]) for each in told).decode(errors="replace")
+        assert spelled.replace("\ufffd", "") == heard.text.replace("\ufffd", "")
+        for at, (each, id) in enumerate(zip(told, heard.ids, strict=True)):
+            assert each["logprob"] == pytest.approx(expected[at, id].item(), abs=1e-4)
+            best = expected[at].topk(most).values.tolist()
+            assert [rival["logprob"] for rival in each["top_logprobs"]] == pytest.approx(best, abs=1e-4)
+
+
 async def test_a_stop_string_ends_the_answer_and_is_never_shown(engine: TorchEngine) -> None:
     request = request_of(ids_of(40, seed=1), GREEDY)
     whole = (await ask(engine, request)).text

@@ -9,7 +9,7 @@ import pytest
 
 from inkstream.engines.torch.cache import PAGE, SCRATCH, OutOfPages, Pages, extend_names, pages_for
 from inkstream.engines.torch.rules import Rules
-from inkstream.engines.torch.scheduler import Limits, Scheduler, Sequence, Step
+from inkstream.engines.torch.scheduler import Drawn, Limits, Scheduler, Sequence, Step
 
 
 def sequence_of(length: int, new: int, seed: int = 0, stops: frozenset[int] = frozenset()) -> Sequence:
@@ -24,14 +24,22 @@ def next_token(ids: list[int]) -> int:
 
 
 class Device:
-    """Stores what the steps tell it to, and looks up what it wrote, through the pages it was told of."""
+    """Stores what the steps tell it to, and looks up what it wrote, through the pages it was told of.
 
-    def __init__(self, seats: int, pages: int) -> None:
+    ``luck`` is how often a draft is right. What was wrong has been stored all the same.
+    """
+
+    def __init__(self, seats: int, pages: int, luck: float = 0.7, seed: int = 0) -> None:
+        self.luck, self.draw = luck, random.Random(seed)
+        self.at = [0] * seats
+        self.ends = [0] * seats
         self.table: list[dict[int, int]] = [{} for _ in range(seats)]
         self.memory: list[int | None] = [None for _ in range(pages * PAGE)]
         self.last = [0] * seats
 
-    def run(self, step: Step) -> list[int]:
+    def run(self, step: Step) -> Drawn:
+        for seated in step.seated:
+            self.ends[seated.seat] = seated.limit - 1
         for seat, at, page in step.placed:
             assert page != SCRATCH
             self.table[seat][at] = page
@@ -39,10 +47,25 @@ class Device:
             ids = fill.sequence.ids[fill.start : fill.start + fill.count]
             for at, id in enumerate(ids, fill.start):
                 self._write(fill.sequence.seat, at, id)
-        tokens = [self._token(f.sequence.seat, f.start + f.count) for f in step.fills if f.is_last]
-        for sequence, position in step.rows:
-            self._write(sequence.seat, position, self.last[sequence.seat])
-        return tokens + [self._token(sequence.seat, position + 1) for sequence, position in step.rows]
+        tokens = [[self._token(f.sequence.seat, f.start + f.count)] for f in step.fills if f.is_last]
+        assert step.width == 1 or not step.fills
+        rows = [self._row(sequence.seat, step.width) for sequence, _ in step.rows]
+        drafted = [step.width - 1 for _ in rows] if step.width > 1 else []
+        return Drawn(tokens + rows, drafted=drafted)
+
+    def _row(self, seat: int, width: int) -> list[int]:
+        """Its own position counts: the host's may lag behind where drafts were right."""
+        tokens = [self.last[seat]]
+        start = self.at[seat]
+        while len(tokens) == 1 or (len(tokens) <= width and self.draw.random() < self.luck):
+            at = start + len(tokens) - 1
+            if at >= self.ends[seat]:
+                break  # the host will learn that it is over
+            self._write(seat, at, tokens[-1])
+            tokens.append(self._token(seat, at + 1))
+        for at in range(start + len(tokens) - 1, min(start + width, self.ends[seat])):
+            self._write(seat, at, -1)
+        return tokens[1:] or [-1]
 
     def _write(self, seat: int, at: int, id: int) -> None:
         self.memory[self.table[seat][at // PAGE] * PAGE + at % PAGE] = id
@@ -51,7 +74,7 @@ class Device:
         read = [self.memory[self.table[seat][at // PAGE] * PAGE + at % PAGE] for at in range(length)]
         known = [id for id in read if id is not None]
         assert len(known) == length
-        self.last[seat] = next_token(known)
+        self.last[seat], self.at[seat] = next_token(known), length
         return self.last[seat]
 
 
@@ -64,13 +87,13 @@ def expected_ids(ids: list[int], limit: int, stops: frozenset[int]) -> list[int]
     return ids
 
 
-def scheduler_of(pages: int, seats: int = 4, budget: int = 32, grain: int = 1) -> Scheduler:
-    return Scheduler(Pages(pages), Limits(seats, budget=budget, most=64, grain=grain, ends=4))
+def scheduler_of(pages: int, seats: int = 4, budget: int = 32, grain: int = 1, width: int = 1) -> Scheduler:
+    return Scheduler(Pages(pages), Limits(seats, budget=budget, most=64, grain=grain, ends=4, width=width))
 
 
 def drive(scheduler: Scheduler, device: Device, ahead: int = 1, steps: int = 10_000) -> None:
     """Until nothing is left to do, with ``ahead`` steps planned before one is looked at."""
-    in_flight: deque[tuple[Step, list[int]]] = deque()
+    in_flight: deque[tuple[Step, Drawn]] = deque()
     for _ in range(steps):
         step = scheduler.plan()
         if step is not None:
@@ -82,12 +105,16 @@ def drive(scheduler: Scheduler, device: Device, ahead: int = 1, steps: int = 10_
     raise AssertionError("it never ends")
 
 
+@pytest.mark.parametrize("width", [1, 8])
 @pytest.mark.parametrize("ahead", [0, 1, 2])
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_comes_everybody_gets_the_tokens_of_their_own_text(seed: int, ahead: int) -> None:
+def test_whatever_comes_everybody_gets_the_tokens_of_their_own_text(
+    seed: int, ahead: int, width: int
+) -> None:
     draw = random.Random(seed)
     pages = draw.randrange(14, 40)
-    scheduler, device = scheduler_of(pages, grain=draw.choice([1, 8])), Device(4, pages)
+    scheduler = scheduler_of(pages, grain=draw.choice([1, 8]), width=width)
+    device = Device(4, pages, luck=draw.random(), seed=seed)
     shared = sequence_of(draw.randrange(1, 70), 0, seed=999).ids
     wanted = []
     for at in range(12):
@@ -114,7 +141,7 @@ def test_pages_that_run_out_are_the_youngest_s() -> None:
     scheduler.add(young)
     order = []
     while (step := scheduler.plan()) is not None:
-        order += [s for s, _, end in scheduler.receive(step, device.run(step)) if end]
+        order += [each.sequence for each in scheduler.receive(step, device.run(step)) if each.end]
     assert scheduler.preemptions > 0
     assert order == [old, young]
     assert [old.ids, young.ids] == expected

@@ -30,21 +30,33 @@ Whole = np.ndarray[Any, np.dtype[Any]]
 class Reference:
     def __init__(self, checkpoint: Path) -> None:
         self._model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-        self._known: dict[tuple[tuple[int, ...], Sampling], list[int]] = {}
+        self._known: dict[tuple[tuple[int, ...], Sampling, int], list[int]] = {}
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> list[int]:
-        """Up to ``max_tokens`` ids. Each answer is asked for by several tests, and made once."""
-        key = (tuple(prompt), sampling)
+    def generate(self, prompt: Sequence[int], sampling: Sampling, stop: int = -1) -> list[int]:
+        """Up to ``max_tokens`` ids, ``stop`` being the last. Each answer is made once, for several tests."""
+        key = (tuple(prompt), sampling, stop)
         if key not in self._known:
-            self._known[key] = self._generate(list(prompt), sampling)
+            self._known[key] = self._generate(list(prompt), sampling, stop)
         return self._known[key]
 
-    def _generate(self, prompt: list[int], sampling: Sampling) -> list[int]:
+    def logprobs(self, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
+        """Of all tokens at each place of the answer, in one pass."""
+        with torch.no_grad():
+            logits = self._model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+        return logits.log_softmax(dim=-1)
+
+    def _generate(self, prompt: list[int], sampling: Sampling, stop: int) -> list[int]:
         ids, cache = list(prompt), DynamicCache()
         while len(ids) - len(prompt) < (sampling.max_tokens or 0):
+            if ids[len(prompt) :][-1:] == [stop] and not sampling.ignore_eos:
+                break
             unread = torch.tensor([ids[cache.get_seq_length() :]])
             with torch.no_grad():
                 logits = self._model(unread, past_key_values=cache, use_cache=True).logits[:, -1]
+            for id, bias in sampling.logit_bias.items():
+                logits[0, int(id)] += bias
+            if len(ids) - len(prompt) < (sampling.min_tokens or 0) and stop >= 0:
+                logits[0, stop] = -torch.inf
             ids.append(_drawn(logits, ids, len(prompt), sampling))
         return ids[len(prompt) :]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -52,7 +52,13 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. None means: the engine's default for this model."""
+    """How tokens are drawn. None means: the engine's default for this model.
+
+    ``min_tokens`` is how many come before a token may end the answer; a stop string ends it all the same.
+    ``ignore_eos`` lets no token end it. ``logit_bias`` is added to the logits of the tokens whose ids it
+    names, as text, because JSON has no other names. With ``logprobs`` each token comes with its logarithmic
+    probability and those of the ``top_logprobs`` likeliest in its place.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -63,7 +69,21 @@ class Sampling:
     frequency_penalty: float | None = None
     seed: int | None = None
     max_tokens: int | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     stop: tuple[str, ...] = ()
+    logit_bias: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def given(self) -> dict[str, Any]:
+        """What is said, by name."""
+        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in said.items() if value is not None and value not in ((), {})}
+
+    def over(self, unsaid: Sampling) -> Sampling:
+        """What is said here; for the rest, what is said there."""
+        return replace(unsaid, **self.given())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +93,7 @@ class Capabilities:
     ``fingerprint`` changes whenever a continuation could read differently: weights, template, context.
     ``continues`` says from what a cut answer goes on; ``exact_seam`` whether it then ends with the text
     that the undisturbed one would have had. ``slots`` is how many requests are batched together.
+    ``lacks`` names the fields of ``Sampling`` that this engine cannot do.
     """
 
     engine: str
@@ -83,8 +104,12 @@ class Capabilities:
     continues: Literal["ids", "text", "no"]
     exact_seam: bool
     defaults: Sampling
-    logprobs: bool = False
+    lacks: tuple[str, ...] = ()
     speculation: str | None = None
+
+    def missing(self, sampling: Sampling) -> str | None:
+        """What is asked for and cannot be done. Asking for nothing (0, False) can."""
+        return next((name for name in self.lacks if getattr(sampling, name)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +155,17 @@ class Emitted:
 class Chunk(NamedTuple):
     """Raw text that never ends inside a character, with what it cost.
 
-    ``ids`` is None where the engine cannot tell them exactly. A tuple because there is one per token: a
-    frozen dataclass takes four times as long to make.
+    ``ids`` is None where the engine cannot tell them exactly. ``logprobs`` has an entry for each token
+    where they were asked for, in OpenAI's shape: ``{token, logprob, bytes, top_logprobs: [{token, logprob,
+    bytes}…]}``, natural logarithms of what the model itself thinks, before any rule of the sampling.
+
+    A tuple because there is one per token: a frozen dataclass takes four times as long to make.
     """
 
     text: str
     tokens: int
     ids: tuple[int, ...] | None = None
-    logprobs: Any = None
+    logprobs: list[dict[str, Any]] | None = None
 
 
 def merged(chunks: Sequence[Chunk]) -> Chunk:

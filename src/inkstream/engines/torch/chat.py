@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from tokenizers import Tokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from inkstream.engines import Message, Prompt
 from inkstream.errors import EngineFailed, ModelError
 
 PLACEHOLDER = "inkstreamContent{}Here"
 PLACEHOLDERS = re.compile(r"inkstreamContent(\d+)Here")
+BYTE, BLANK = re.compile(r"<0x([0-9A-F]{2})>"), "\u2581"
+"""How vocabularies of SentencePiece write a byte that is no character, and a blank."""
 
 
 class Chat:
@@ -29,6 +32,9 @@ class Chat:
         self._pretrained = pretrained
         self.tokenizer: Tokenizer = pretrained.backend_tokenizer
         self._plain = _without_control(self.tokenizer)
+        self._bytes = {char: byte for byte, char in bytes_to_unicode().items()}
+        self._is_byte_level = "ByteLevel" in str(self.tokenizer.decoder)
+        self._control = self.tokenizer.get_added_tokens_decoder()
 
     @property
     def identity(self) -> str:
@@ -56,6 +62,19 @@ class Chat:
         except UnicodeEncodeError as error:
             raise EngineFailed(f"The text is no Unicode: {error}.", code="bad_prompt") from error
         return cast("list[int]", self._plain.encode(text, add_special_tokens=False).ids)
+
+    def spelling(self, id: int) -> bytes:
+        """The bytes of a token by itself, which may end inside a character; none of an id without a token."""
+        token = self.tokenizer.id_to_token(id)
+        if token is None:
+            return b""
+        if id in self._control:
+            return cast("str", token).encode()
+        if self._is_byte_level:
+            return bytes(self._bytes[char] for char in token)
+        if byte := BYTE.fullmatch(token):
+            return bytes([int(byte[1], 16)])
+        return cast("str", token).replace(BLANK, " ").encode()
 
     def _apply(self, messages: list[dict[str, str]]) -> str:
         from jinja2.exceptions import TemplateError  # noqa: PLC0415 - transformers brings it, or none is needed

@@ -8,6 +8,7 @@ import torch
 
 from inkstream import gpus, probe
 from inkstream.engines.torch.cache import PAGE, SCRATCH
+from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Weights
 from inkstream.engines.torch.memory import free_bytes, require_cache
 from inkstream.engines.torch.runner import PlainRunner, Runner
@@ -33,11 +34,11 @@ def default_slots(device: torch.device) -> int:
     return GPU_SLOTS if device.type == "cuda" else CPU_SLOTS
 
 
-def pages_that_fit(weights: Weights, wanted_tokens: int) -> int:
+def pages_that_fit(weights: Weights, wanted_tokens: int, drafting: Drafting | None = None) -> int:
     """Pages for so many tokens, or for as many as there is memory for, and the scratch page. Raises
     ModelError where that is too little for an answer.
     """
-    per_token = weights.shape.cache_bytes(weights.dtype)
+    per_token = weights.shape.cache_bytes(weights.dtype) + (drafting.cache_bytes if drafting else 0)
     free = int(free_bytes(weights.device) * (GPU_SHARE if weights.device.type == "cuda" else CPU_SHARE))
     if free // per_token < wanted_tokens:
         require_cache(free // per_token, per_token, free)
@@ -51,16 +52,17 @@ def create_runner(
     pages: int,
     context: int,
     captured: Callable[[int, int], None] = lambda done, total: None,
+    drafting: Drafting | None = None,
 ) -> Runner:
     """The runner for the device on which the weights are. ``captured`` hears of each graph of so many."""
     if weights.device.type != "cuda":
-        return PlainRunner(weights, stops, seats, pages)
+        return PlainRunner(weights, stops, seats, pages, drafting)
     from inkstream.engines.torch.graphs import (  # noqa: PLC0415 - Triton is there with CUDA alone
         GraphRunner,
         Options,
     )
 
-    return GraphRunner(weights, stops, seats, pages, context, Options(captured=captured))
+    return GraphRunner(weights, stops, seats, pages, context, Options(captured=captured, drafting=drafting))
 
 
 def _expects_gpu() -> bool:

@@ -12,7 +12,7 @@ import time
 from collections import abc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Self
+from typing import Any, Self
 
 from inkstream.engines import (
     Capabilities,
@@ -27,11 +27,13 @@ from inkstream.engines import (
     Status,
     Take,
 )
+from inkstream.engines.logprobs import entry
 from inkstream.engines.torch.cache import Pages
 from inkstream.engines.torch.loading import Launch, Loaded, load_all
 from inkstream.engines.torch.model import preferred
 from inkstream.engines.torch.rules import Rules
-from inkstream.engines.torch.scheduler import End, Scheduler, Sequence
+from inkstream.engines.torch.scheduler import End, Likelihood, Scheduler, Sequence, Written
+from inkstream.engines.torch.speculation import Gate
 from inkstream.engines.torch.text import Answer
 from inkstream.engines.torch.worker import News, Worker
 from inkstream.errors import EngineFailed, EngineLost, InkstreamError
@@ -126,6 +128,11 @@ class TorchEngine:
         """How often somebody had to give up its place in the cache."""
         return self._core.batcher.preemptions if self._core else 0
 
+    @property
+    def drafted(self) -> tuple[int, int]:
+        """Tokens that were guessed ahead, and how many of them were right."""
+        return (self._core.batcher.drafted, self._core.batcher.accepted) if self._core else (0, 0)
+
     def _tell(self, status: Status) -> None:
         """Called in the thread that loads."""
         with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
@@ -158,7 +165,9 @@ class _Core:
         self.capabilities = loaded.capabilities
         self._places = self.capabilities.slots + launch.queue
         self._loop = asyncio.get_running_loop()
-        self.batcher = Scheduler(Pages(loaded.pages), loaded.runner.limits(self.capabilities.slots))
+        limits = loaded.runner.limits(self.capabilities.slots)
+        gate = Gate(limits.width, loaded.runner.seconds) if limits.width > 1 else None
+        self.batcher = Scheduler(Pages(loaded.pages), limits, gate)
         self._worker = Worker(self.batcher, loaded.runner, self._tell)
         self._worker.start()
 
@@ -208,10 +217,21 @@ class _Core:
             ids=prompt + ids,
             prompt=len(prompt),
             limit=len(prompt) + len(ids) + left,
-            rules=_rules(wanted),
-            stops=self.model.stops,
+            rules=_rules(wanted, len(prompt) + len(ids) - emitted.tokens, self._bias(wanted)),
+            stops=frozenset() if wanted.ignore_eos else self.model.stops,
         )
-        return _Call(sequence, answer, take, emitted.tokens)
+        return _Call(sequence, answer, self.model.chat.spelling, take, emitted.tokens)
+
+    def _bias(self, wanted: Sampling) -> tuple[tuple[int, float], ...]:
+        """Raises EngineFailed for ids that the vocabulary does not have."""
+        bias = tuple(sorted((int(id), value) for id, value in wanted.logit_bias.items()))
+        vocabulary = self.model.weights.shape.vocabulary
+        if unknown := [id for id, _ in bias if id not in range(vocabulary)]:
+            raise EngineFailed(
+                f"'logit_bias' names the token {unknown[0]}; the vocabulary has {vocabulary}.",
+                code="unknown_token",
+            )
+        return bias
 
     def _checked(self, ids: object, code: str, message: str) -> list[int]:
         """Raises EngineFailed for what are no ids of the vocabulary."""
@@ -230,9 +250,9 @@ class _Core:
             logger.error("the torch engine failed", exc_info=news)
             message = f"The torch engine failed: {news}"
             return self._lost(Status(Phase.GIVEN_UP, code="engine_failed", message=message))
-        for sequence, token, end in news.written:
-            if (call := self.calls.get(sequence)) and not call.done.done():
-                call.write(token, end)
+        for written in news.written:
+            if (call := self.calls.get(written.sequence)) and not call.done.done():
+                call.write(written)
         for sequence, share in news.read:
             if (call := self.calls.get(sequence)) and not call.done.done():
                 call.take(Progress(share))
@@ -242,20 +262,28 @@ class _Core:
 class _Call:
     """One request that is being answered. ``earlier`` is how many tokens it had before."""
 
-    def __init__(self, sequence: Sequence, answer: Answer, take: Take, earlier: int) -> None:
-        self.sequence, self.take = sequence, take
+    def __init__(
+        self, sequence: Sequence, answer: Answer, spelling: Callable[[int], bytes], take: Take, earlier: int
+    ) -> None:
+        self.sequence, self.take, self._spelling = sequence, take, spelling
         self.done: asyncio.Future[Finish] = asyncio.get_running_loop().create_future()
         self._answer, self._tokens = answer, earlier
         self._started = time.monotonic()
         self._first_token = 0.0
 
-    def write(self, token: int, end: End | None) -> None:
+    def write(self, written: Written) -> None:
         self._first_token = self._first_token or time.monotonic()
-        self._tokens += 1
-        if end != "stop":
-            self._answer.feed(token)
-        if self._answer.is_stopped:
-            end = "stop"
+        end = written.end
+        shown = len(written.tokens) - (end == "stop")
+        for at, token in enumerate(written.tokens):
+            self._tokens += 1
+            if at < shown:
+                self._answer.feed(
+                    token, self._told(token, written.likelihoods[at]) if written.likelihoods else None
+                )
+            if self._answer.is_stopped:
+                end = "stop"
+                break
         if end is not None:
             self.done.set_result(self.finish(end))
         elif chunk := self._answer.chunk():
@@ -270,16 +298,33 @@ class _Call:
             prompt_tokens=self.sequence.prompt,
             completion_tokens=self._tokens,
             cached_tokens=self.sequence.reused,
-            timings={"prefill_seconds": first - self._started, "decode_seconds": now - first},
+            timings={
+                "prefill_seconds": first - self._started,
+                "decode_seconds": now - first,
+                **self._drafts(),
+            },
             last=self._answer.chunk(),
         )
+
+    def _drafts(self) -> dict[str, float]:
+        """How well was guessed, where anything was."""
+        sequence = self.sequence
+        if not sequence.drafted:
+            return {}
+        return {"drafted_tokens": sequence.drafted, "accepted_share": sequence.accepted / sequence.drafted}
+
+    def _told(self, token: int, likelihood: Likelihood) -> dict[str, Any]:
+        chance, likeliest = likelihood
+        rivals = [(self._spelling(id), theirs) for id, theirs in likeliest]
+        return entry((self._spelling(token), chance), rivals)
 
     def fail(self, error: EngineLost) -> None:
         if not self.done.done():
             self.done.set_exception(error)
 
 
-def _rules(sampling: Sampling) -> Rules:
+def _rules(sampling: Sampling, start: int, bias: tuple[tuple[int, float], ...]) -> Rules:
+    """``start`` is the number of ids with which the answer begins."""
     return Rules(
         temperature=sampling.temperature or 0.0,
         top_k=sampling.top_k or 0,
@@ -289,4 +334,7 @@ def _rules(sampling: Sampling) -> Rules:
         presence=sampling.presence_penalty or 0.0,
         frequency=sampling.frequency_penalty or 0.0,
         seed=sampling.seed or 0,
+        min_length=start + sampling.min_tokens if sampling.min_tokens and not sampling.ignore_eos else 0,
+        bias=bias,
+        likeliest=(sampling.top_logprobs or 0) if sampling.logprobs else None,
     )

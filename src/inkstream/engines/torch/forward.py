@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,22 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
+    """``quantized`` has subclasses whose weight is no matrix of plain numbers."""
+
     weight: Tensor
     bias: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that it keeps."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
 
     @classmethod
     def joined(cls, parts: Sequence[Linear]) -> Linear:
@@ -62,6 +77,10 @@ class Layer:
     inner_norm: Tensor
     gate_up: Linear
     down: Linear
+
+    @property
+    def matrices(self) -> tuple[Linear, ...]:
+        return (self.qkv, self.output, self.gate_up, self.down)
 
 
 @dataclass(frozen=True, slots=True)

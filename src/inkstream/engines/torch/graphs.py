@@ -1,8 +1,7 @@
 """Has a GPU compute the steps: captured once for each size of a batch, then replayed.
 
 A replay costs the host a few microseconds, where launching the same kernels one by one costs it more than the
-GPU needs for them. So what changes from step to step lies in buffers: each seat's last token, its position,
-its pages and rules. A step feeds the next one on the device; the host, one step behind, says who takes part.
+GPU needs for them. ``batches`` has what is captured.
 
 Everything happens in the order of one stream. That is why a seat or a page can be given to somebody else
 while a step of its former holder is still under way.
@@ -10,67 +9,46 @@ while a step of its former holder is still under way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from inkstream.engines.torch import scheduler
-from inkstream.engines.torch.attention import GRAIN, FillAttend, RowAttend, Rows
+from inkstream.engines.torch.attention import GRAIN
+from inkstream.engines.torch.batches import ENDS, Batch, DeviceModel, DraftedBatch, Left, State
 from inkstream.engines.torch.cache import pages_for
-from inkstream.engines.torch.forward import Layer, Operations, Weights, hidden_states
+from inkstream.engines.torch.drafting import Drafting
+from inkstream.engines.torch.forward import Linear, Operations, Weights
 from inkstream.engines.torch.kernels import FusedOperations
+from inkstream.engines.torch.outcomes import Part, fetched
 from inkstream.engines.torch.plain import KeyValues
 from inkstream.engines.torch.rules import Kind
 from inkstream.engines.torch.runner import Outcome
-from inkstream.engines.torch.sampler import RuleTable, draw, to_device
-from inkstream.engines.torch.sampling_kernels import Places, draw_and_move
+from inkstream.engines.torch.sampler import RuleTable, draw
+from inkstream.engines.torch.sampling_kernels import Places
 from inkstream.engines.torch.scheduler import Limits, Step
+from inkstream.engines.torch.speculation import WIDTH
 
 FILL_SIZES = (64, 128, 256, 512, 1024, 2048)
 MIXED_FILL = 128
 """Tokens that are read together with rows, so that the weights are read once for both. With a few thousand
 tokens before them they double the time of a step of 32 rows (bench/torch.md)."""
 
-ENDS = 32
-"""Prompts that can end in one step."""
+DRAFTED_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+"""Rows of steps that speculate. More of them compute more than they read: drafts would only cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Levers for a benchmark. ``captured`` hears how many graphs of how many there are."""
+    """Levers for a benchmark, and with what steps speculate. ``captured`` hears how many graphs of how many
+    there are."""
 
     captures: bool = True
     operations: Operations | None = None
+    drafting: Drafting | None = None
     captured: Callable[[int, int], None] = lambda done, total: None
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What lies on the device from step to step. ``nobody`` is the seat of rows that only fill up a batch."""
-
-    weights: Weights
-    operations: Operations
-    cache: KeyValues
-    table: RuleTable
-    places: Places
-    pages: Tensor
-    nobody: int
-
-    def tensor(self, values: Sequence[Any]) -> Tensor:
-        return to_device(torch.tensor(values, dtype=torch.int64), self.weights.device)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """What a batch leaves behind for its writers, in the graph's own memory: valid until the next replay."""
-
-    tokens: Tensor
-    states: Tensor
-    positions: Tensor
 
 
 class GraphRunner:
@@ -89,43 +67,59 @@ class GraphRunner:
     ) -> None:
         """Captures every size of batch, which takes some seconds."""
         options = options or Options()
-        device = weights.device
         with torch.inference_mode():
-            self._state = _State(
-                weights,
-                options.operations or FusedOperations(),
-                KeyValues.allocate(weights, pages),
-                RuleTable(seats + 1, weights.shape.vocabulary, stops, device),
-                Places(*(torch.zeros(seats + 1, dtype=torch.int64, device=device) for _ in range(2))),
-                torch.zeros(seats + 1, pages_for(context), dtype=torch.int32, device=device),
-                nobody=seats,
-            )
-            self._batch_of = self._batches(seats, options)
+            self._state = _state(weights, stops, seats, pages, context, options)
+            self._batch_of: dict[tuple[int, int], Batch] = {}
+            self._drafted_of: dict[int, DraftedBatch] = {}
+            self._capture(seats, options)
 
     def limits(self, seats: int) -> Limits:
-        return Limits(seats, MIXED_FILL, FILL_SIZES[-1], GRAIN, ENDS)
+        width = WIDTH if self._state.speculates else 1
+        return Limits(seats, MIXED_FILL, FILL_SIZES[-1], GRAIN, ENDS, width)
 
     def launch(self, step: Step) -> Outcome:
         with torch.inference_mode():
-            state = self._state
-            seated = ((s.seat, s.rules, s.ids[: s.prompt], s.ids[s.prompt :]) for s in step.seated)
-            state.table.set(list(seated))
+            self._seat(step.seated)
             self._place(step.placed)
             rows = [sequence for sequence, _ in step.rows]
             fills = sum(-(-fill.count // GRAIN) * GRAIN for fill in step.fills)
-            if rows and fills > MIXED_FILL:
-                return _fetched([self._run(step.fills, [], fills), self._run([], rows, 0)])
-            return _fetched([self._run(step.fills, rows, fills)])
+            if step.width > 1:
+                parts = [self._run_drafted(rows)]
+            elif rows and fills > MIXED_FILL:
+                parts = [self._run(step.fills, [], fills), self._run([], rows, 0)]
+            else:
+                parts = [self._run(step.fills, rows, fills)]
+            return fetched(parts, self._state)
 
-    def _batches(self, seats: int, options: Options) -> dict[tuple[int, int], _Batch]:
+    def seconds(self, rows: int, width: int) -> float:
+        sizes = {rows: batch for (fills, rows), batch in self._batch_of.items() if not fills}
+        timed: dict[int, Batch] | dict[int, DraftedBatch] = sizes if width == 1 else self._drafted_of
+        return min((batch.seconds for size, batch in timed.items() if size >= rows), default=math.inf)
+
+    def _capture(self, seats: int, options: Options) -> None:
         """Largest first, so that smaller graphs fit into the memory of larger ones."""
         pool = torch.cuda.graph_pool_handle() if options.captures else None
+        drafted = _up_to(DRAFTED_SIZES, seats) if self._state.speculates else []
         sizes = sorted(batch_sizes(seats), key=sum, reverse=True)
-        batches = {}
+        total = len(sizes) + len(drafted)
+        for rows in sorted(drafted, reverse=True):
+            self._drafted_of[rows] = DraftedBatch(self._state, rows, pool)
+            options.captured(len(self._drafted_of), total)
         for fills, rows in sizes:
-            batches[fills, rows] = _Batch(self._state, fills, rows, pool)
-            options.captured(len(batches), len(sizes))
-        return batches
+            self._batch_of[fills, rows] = Batch(self._state, fills, rows, pool)
+            options.captured(len(self._drafted_of) + len(self._batch_of), total)
+
+    def _seat(self, seated: Sequence[scheduler.Sequence]) -> None:
+        if not seated:
+            return
+        state = self._state
+        state.table.set([(s.seat, s.rules, s.ids[: s.prompt], s.ids[s.prompt :]) for s in seated])
+        seats, ends = state.tensor([(s.seat, s.limit - 1) for s in seated]).unbind(1)
+        state.places.ends.index_copy_(0, seats, ends)
+        if state.history is not None:
+            for sequence in seated:
+                ids = state.tensor(sequence.ids).to(torch.int32)
+                state.history[sequence.seat, : len(sequence.ids)] = ids
 
     def _place(self, placed: Sequence[tuple[int, int, int]]) -> None:
         if placed:
@@ -134,112 +128,40 @@ class GraphRunner:
 
     def _run(
         self, fills: Sequence[scheduler.Fill], rows: Sequence[scheduler.Sequence], fill_tokens: int
-    ) -> tuple[Tensor, Sequence[int]]:
-        """The batch's tokens, and which of them the writers' are."""
+    ) -> Part:
         fitting = [
             (room, places)
             for room, places in self._batch_of
             if room >= fill_tokens and places >= len(rows) and bool(room) == bool(fill_tokens)
         ]
         batch = self._batch_of[min(fitting, key=sum)]
-        drawn = batch.run(fills, [sequence.seat for sequence in rows])
+        left = batch.run(fills, [sequence.seat for sequence in rows])
         ended = [fill.sequence for fill in fills if fill.is_last]
         at = [*range(len(ended)), *range(batch.ends, batch.ends + len(rows))]
-        self._draw_wide(drawn, at, [*ended, *rows])
-        return drawn.tokens, at
+        self._draw_wide(left, at, [*ended, *rows])
+        return Part(left, at, [*ended, *rows], 1)
 
-    def _draw_wide(self, drawn: _Drawn, at: Sequence[int], sequences: Sequence[scheduler.Sequence]) -> None:
+    def _run_drafted(self, rows: Sequence[scheduler.Sequence]) -> Part:
+        size = min(size for size in self._drafted_of if size >= len(rows))
+        left = self._drafted_of[size].run([sequence.seat for sequence in rows])
+        at = [row * WIDTH for row in range(len(rows))]
+        self._draw_wide(left, at, rows)
+        return Part(left, at, rows, WIDTH)
+
+    def _draw_wide(self, left: Left, at: Sequence[int], sequences: Sequence[scheduler.Sequence]) -> None:
         """Rows whose rules need all logits sorted are drawn here, one kernel after the other."""
         wide = [(place, s.seat) for place, s in zip(at, sequences, strict=True) if s.rules.kind is Kind.WIDE]
         if not wide:
             return
         state = self._state
         rows, seats = state.tensor(wide).unbind(1)
-        logits = state.operations.linear(drawn.states[rows], state.weights.head)
-        positions = drawn.positions[rows]
-        tokens = draw(logits, state.table, [seat for _, seat in wide], positions)
-        drawn.tokens[rows] = tokens
+        positions = left.positions[rows]
+        tokens = draw(state.logits(left.states[rows]), state.table, [seat for _, seat in wide], positions)
+        left.tokens[rows] = tokens
         state.places.tokens[seats] = tokens
         state.places.positions[seats] = positions + 1
-
-
-class _Batch:
-    """Up to ``fills`` tokens of prompts, each fill padded to whole grains, and up to ``rows`` rows.
-
-    What it computes is drawn for: the ends of fills first, then the rows.
-    """
-
-    def __init__(self, state: _State, fills: int, rows: int, pool: Any) -> None:
-        self._state, self._fills, self._rows = state, fills, rows
-        self.ends = min(ENDS, fills // GRAIN)
-        device = state.weights.device
-
-        def numbers(*size: int, value: int = 0) -> Tensor:
-            return torch.full(size, value, dtype=torch.int64, device=device)
-
-        self._members: list[int] = []
-        self._ids, self._at = numbers(fills), numbers(self.ends)
-        self._fill_seats, self._fill_positions = numbers(fills, value=state.nobody), numbers(fills, value=-1)
-        self._end_seats = numbers(self.ends, value=state.nobody)
-        self._row_seats, self._row_positions = numbers(rows, value=state.nobody), numbers(rows)
-        weights, cache, pages = state.weights, state.cache, state.pages
-        self._fill_attend = FillAttend(weights, cache, Rows(self._fill_seats, self._fill_positions, pages))
-        self._row_attend = RowAttend(weights, cache, Rows(self._row_seats, self._row_positions, pages))
-        self._replay = _captured(self._compute, pool)
-
-    def run(self, fills: Sequence[scheduler.Fill], rows: list[int]) -> _Drawn:
-        if self._fills:
-            self._set_fills(fills)
-        if rows != self._members:
-            self._upload([self._row_seats], [rows + [self._state.nobody] * (self._rows - len(rows))])
-            self._members = rows
-        return self._replay()
-
-    def _set_fills(self, fills: Sequence[scheduler.Fill]) -> None:
-        ids: list[int] = []
-        positions: list[int] = []
-        seats: list[int] = []
-        at: list[int] = []
-        end_seats: list[int] = []
-        for fill in fills:
-            padding = -fill.count % GRAIN
-            end = fill.start + fill.count
-            if fill.is_last:
-                at.append(len(ids) + fill.count - 1)
-                end_seats.append(fill.sequence.seat)
-            ids += fill.sequence.ids[fill.start : end] + [0] * padding
-            positions += chain(range(fill.start, end), [-1] * padding)
-            seats += [fill.sequence.seat] * (fill.count + padding)
-        missing, absent, nobody = self._fills - len(ids), self.ends - len(at), self._state.nobody
-        self._upload(
-            [self._ids, self._fill_positions, self._fill_seats],
-            [ids + [0] * missing, positions + [-1] * missing, seats + [nobody] * missing],
-        )
-        self._upload([self._at, self._end_seats], [at + [0] * absent, end_seats + [nobody] * absent])
-
-    def _upload(self, targets: Sequence[Tensor], values: Sequence[list[int]]) -> None:
-        for target, source in zip(targets, self._state.tensor(values), strict=True):
-            target.copy_(source)
-
-    def _compute(self) -> _Drawn:
-        state = self._state
-        torch.index_select(state.places.positions, 0, self._row_seats, out=self._row_positions)
-        ids = torch.cat([self._ids, state.places.tokens[self._row_seats]])
-        states = hidden_states(state.weights, state.operations, ids, self._attend)
-        states = torch.cat([states[self._at], states[self._fills :]])
-        seats = torch.cat([self._end_seats, self._row_seats])
-        positions = torch.cat([self._fill_positions[self._at], self._row_positions])
-        logits = state.operations.linear(states, state.weights.head)
-        tokens = draw_and_move(logits, state.table, seats, positions, state.places, state.nobody)
-        return _Drawn(tokens, states, positions)
-
-    def _attend(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
-        if not self._rows:
-            return self._fill_attend(layer, weights, qkv)
-        if not self._fills:
-            return self._row_attend(layer, weights, qkv)
-        fills = self._fill_attend(layer, weights, qkv[: self._fills])
-        return torch.cat([fills, self._row_attend(layer, weights, qkv[self._fills :])])
+        if state.history is not None:
+            state.history.index_put_((seats, positions + 1), tokens.to(torch.int32))
 
 
 def batch_sizes(seats: int) -> list[tuple[int, int]]:
@@ -248,43 +170,40 @@ def batch_sizes(seats: int) -> list[tuple[int, int]]:
     beside_fills = [8, 32, 64, 128, 192, *range(256, 4097, 128)]
     return [
         *((fills, 0) for fills in FILL_SIZES),
-        *((0, size) for size in (*(size for size in rows if size < seats), seats)),
-        *((MIXED_FILL, size) for size in (*(size for size in beside_fills if size < seats), seats)),
+        *((0, size) for size in _up_to(rows, seats)),
+        *((MIXED_FILL, size) for size in _up_to(beside_fills, seats)),
     ]
 
 
-def _captured(compute: Callable[[], _Drawn], pool: Any) -> Callable[[], _Drawn]:
-    """Once without capturing: that compiles kernels and makes libraries allocate what they keep."""
-    compute()
-    if pool is None:
-        return compute
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        drawn = compute()
-
-    def replay() -> _Drawn:
-        graph.replay()
-        return drawn
-
-    return replay
+def _up_to(sizes: Sequence[int], seats: int) -> list[int]:
+    """Those below, and as many as there are seats, unless the sizes end before."""
+    below = [size for size in sizes if size < seats]
+    return below if seats > sizes[-1] else [*below, seats]
 
 
-def _fetched(batches: Sequence[tuple[Tensor, Sequence[int]]]) -> Outcome:
-    """Bring the tokens to the host without waiting for them."""
-    hosts = []
-    for tokens, at in batches:
-        host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-        hosts.append((host.copy_(tokens, non_blocking=True), at))
-    done = torch.cuda.Event()
-    done.record()
+def _state(
+    weights: Weights, stops: Sequence[int], seats: int, pages: int, context: int, options: Options
+) -> State:
+    device, drafting = weights.device, options.drafting
+    small = drafting.model if drafting else None
 
-    def outcome() -> list[int]:
-        done.synchronize()
-        return [token for host, at in hosts for token in _picked(host.tolist(), at)]
+    def model(of: Weights) -> DeviceModel:
+        return DeviceModel(of, KeyValues.allocate(of, pages))
 
-    return outcome
+    # A row that is at its end may be computed once more: what it would write lies behind the context.
+    history = torch.zeros(seats + 1, context + 2 * WIDTH, dtype=torch.int32, device=device)
+    return State(
+        model(weights),
+        options.operations or FusedOperations(),
+        RuleTable(seats + 1, weights.shape.vocabulary, stops, device),
+        Places(*(torch.zeros(seats + 1, dtype=torch.int64, device=device) for _ in range(3))),
+        torch.zeros(seats + 1, pages_for(context), dtype=torch.int32, device=device),
+        nobody=seats,
+        small=model(_fitted(small, weights.shape.vocabulary)) if small else None,
+        history=history if drafting and small is None else None,
+    )
 
 
-def _picked(tokens: list[int], at: Sequence[int]) -> list[int]:
-    return [tokens[place] for place in at]
+def _fitted(small: Weights, vocabulary: int) -> Weights:
+    """Padding of its vocabulary that the large model does not have is no draft."""
+    return replace(small, head=Linear(small.head.weight[:vocabulary]))

@@ -13,7 +13,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.nn import functional
 
 from inkstream.engines.torch.forward import Linear
 
@@ -51,15 +50,15 @@ class FusedOperations:
     def norm_linear(
         self, residual: Tensor, update: Tensor | None, weight: Tensor, linear: Linear, epsilon: float
     ) -> tuple[Tensor, Tensor]:
-        if residual.shape[0] <= self._few_rows:
+        if self._has_kernel(residual, linear):
             return _norm_product(residual, update, weight, linear, epsilon, is_gated=False)
         total, normed = self.norm(residual, update, weight, epsilon)
-        return total, functional.linear(normed, linear.weight, linear.bias)
+        return total, linear(normed)
 
     def norm_gate(
         self, residual: Tensor, update: Tensor, weight: Tensor, gate_up: Linear, epsilon: float
     ) -> tuple[Tensor, Tensor]:
-        if residual.shape[0] <= self._few_rows:
+        if self._has_kernel(residual, gate_up):
             return _norm_product(residual, update, weight, gate_up, epsilon, is_gated=True)
         total, both = self.norm_linear(residual, update, weight, gate_up, epsilon)
         rows, width = both.shape[0], both.shape[1] // 2
@@ -68,9 +67,11 @@ class FusedOperations:
         return total, inner
 
     def linear(self, x: Tensor, linear: Linear) -> Tensor:
-        if x.shape[0] <= self._few_rows:
-            return _product(x, linear)
-        return functional.linear(x, linear.weight, linear.bias)
+        return _product(x, linear) if self._has_kernel(x, linear) else linear(x)
+
+    def _has_kernel(self, x: Tensor, linear: Linear) -> bool:
+        """For few rows, and matrices of plain numbers."""
+        return x.shape[0] <= self._few_rows and type(linear) is Linear
 
 
 def _norm_product(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,8 @@ from inkstream.engines import Capabilities, Phase, Sampling, Status
 from inkstream.engines.torch.cache import PAGE, SCRATCH
 from inkstream.engines.torch.device import choose_device, create_runner, default_slots, pages_that_fit
 from inkstream.engines.torch.memory import require_room, within_memory
-from inkstream.engines.torch.model import Model, load, native_dtype, preferred
+from inkstream.engines.torch.model import Model, load, load_drafting, native_dtype, preferred
+from inkstream.engines.torch.quantized import SHARES, quantizer
 from inkstream.engines.torch.runner import Runner
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ class Launch:
 
     ``queue`` is how many more may wait. ``cache_tokens`` bounds what all answers together have in the cache;
     0 is room for all of them, as far as there is memory. ``sha256`` of the weights spares computing it.
+
+    ``draft_model`` is a smaller model of the same vocabulary, which guesses tokens ahead; ``ngram`` guesses
+    them from what the text has said before. Either is lossless, and is left off while it costs time.
+    ``quantize`` keeps matrices in fewer bits: nf4 or int8.
     """
 
     path: Path
@@ -46,6 +51,9 @@ class Launch:
     name: str = ""
     sha256: str = ""
     defaults: Sampling = field(default_factory=Sampling)
+    ngram: bool = False
+    draft_model: Path | None = None
+    quantize: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +90,21 @@ def load_all(launch: Launch, tell: Tell) -> Loaded:
         return lambda done, total: tell(_status(stage, done, total))
 
     device = choose_device(launch.device)
-    dtype = DTYPES.get(launch.dtype) or native_dtype(device)
+    dtype = DTYPES.get(launch.dtype) or native_dtype(device, is_quantized=bool(launch.quantize))
+    quantize = quantizer(launch.quantize, device)
     if device.type == "cpu":
         torch.set_num_threads(launch.threads or machine.spare_cores())
     with within_memory(launch.path, device):
-        require_room(launch.path, device, dtype)
-        model = load(launch.path, device, dtype, launch.sha256, at(READING), at(PLACING))
+        require_room(launch.path, device, dtype, SHARES.get(launch.quantize, 1.0))
+        model = load(launch.path, device, dtype, launch.sha256, at(READING), at(PLACING), quantize)
+        drafting = load_drafting(model, device, launch.draft_model, ngram=launch.ngram)
         slots, context = launch.slots or default_slots(device), min(launch.context, model.positions)
-        pages = pages_that_fit(model.weights, launch.cache_tokens or slots * context)
-        runner = create_runner(model.weights, sorted(model.stops), slots, pages, context, at(CAPTURING))
-    return Loaded(model, runner, pages, _capabilities(launch, model, slots, pages))
+        pages = pages_that_fit(model.weights, launch.cache_tokens or slots * context, drafting)
+        runner = create_runner(
+            model.weights, sorted(model.stops), slots, pages, context, at(CAPTURING), drafting
+        )
+    about = _capabilities(launch, model, slots, pages)
+    return Loaded(model, runner, pages, replace(about, speculation=drafting.name if drafting else None))
 
 
 def _status(stage: Stage, done: int, total: int) -> Status:
@@ -106,7 +119,7 @@ def _capabilities(launch: Launch, model: Model, slots: int, pages: int) -> Capab
     if context < min(launch.context, model.positions):
         logger.warning("memory is short: answers have a context of %s tokens", context)
     dtype = str(model.weights.dtype)
-    identity = f"{model.checksum}\n{dtype}\n{context}\n{model.chat.identity}"
+    identity = f"{model.checksum}\n{dtype} {launch.quantize}\n{context}\n{model.chat.identity}"
     return Capabilities(
         engine="torch",
         model=launch.name or model.name,
@@ -114,6 +127,6 @@ def _capabilities(launch: Launch, model: Model, slots: int, pages: int) -> Capab
         context_length=context,
         slots=slots,
         continues="ids",
-        exact_seam=dtype == "torch.float32",
+        exact_seam=dtype == "torch.float32" and not launch.quantize,
         defaults=preferred(launch.defaults, model.defaults),
     )

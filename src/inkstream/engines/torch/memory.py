@@ -46,15 +46,19 @@ def within_memory(path: Path, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def require_room(path: Path, device: torch.device, dtype: torch.dtype) -> None:
-    """Refuse what the system would end with a kill. Raises ModelError."""
+def require_room(path: Path, device: torch.device, dtype: torch.dtype, share: float = 1.0) -> None:
+    """Refuse what the system would end with a kill. Raises ModelError.
+
+    ``share`` is what quantised weights take of the whole ones, which main memory holds first all the same.
+    """
     numbers, free = elements(path), free_bytes(device)
-    if numbers * dtype.itemsize <= free:
+    needed = numbers * dtype.itemsize * (share if device.type == "cuda" else 1.0)
+    if needed <= free:
         return
     half = "--dtype bfloat16 takes half of that" if dtype is torch.float32 else ""
     fitting = f"{free / 2e9:.1f} billion parameters fit in 16 bits ('inkstream models' lists models)"
     raise ModelError(
-        f"{path.name} needs {numbers * dtype.itemsize / GIB:.1f} GiB for its {numbers / 1e9:.1f} billion "
+        f"{path.name} needs {needed / GIB:.1f} GiB for its {numbers / 1e9:.1f} billion "
         f"parameters in {str(dtype).removeprefix('torch.')}, and {device} has {free / GIB:.1f} GiB free. "
         f"{'; '.join(filter(None, (half, fitting)))}{_elsewhere(device)}.",
         code="model_too_large",

@@ -21,8 +21,10 @@ from transformers.utils import logging as transformers_logging
 
 from inkstream.engines import Sampling
 from inkstream.engines.torch.chat import Chat
+from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
 from inkstream.engines.torch.memory import is_out_of_memory
+from inkstream.engines.torch.quantized import Quantize
 from inkstream.errors import ModelError
 
 MODEL_TYPES = ("qwen2", "qwen3", "llama")
@@ -39,6 +41,10 @@ SILENT_MODEL = Sampling(
     repetition_penalty=1.0,
     presence_penalty=0.0,
     frequency_penalty=0.0,
+    min_tokens=0,
+    ignore_eos=False,
+    logprobs=False,
+    top_logprobs=0,
 )
 """For a model whose files recommend nothing."""
 
@@ -73,6 +79,7 @@ def load(
     checksum: str = "",
     read: Heard = nobody,
     placed: Heard = nobody,
+    quantize: Quantize = lambda linear: linear,
 ) -> Model:
     """From a folder as transformers saves them, or from a GGUF file. Raises ModelError.
 
@@ -89,7 +96,7 @@ def load(
     tokenizer = _translated(path, lambda: AutoTokenizer.from_pretrained(folder, **source))
     return Model(
         name=path.stem if source else path.name,
-        weights=take_weights(pretrained, device, placed),
+        weights=take_weights(pretrained, device, placed, quantize),
         chat=Chat(tokenizer),
         stops=_stops(pretrained.generation_config, tokenizer),
         defaults=_recommended(pretrained.generation_config),
@@ -98,10 +105,27 @@ def load(
     )
 
 
-def native_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it, else half precision; on a CPU full precision."""
+def load_drafting(model: Model, device: torch.device, path: Path | None, *, ngram: bool) -> Drafting | None:
+    """With what steps speculate, if they do. Raises ModelError for a model that cannot draft for this one."""
+    if path is None:
+        return Drafting("ngram") if ngram else None
+    small = load(path, device, model.weights.dtype, checksum="not needed")
+    vocabularies = [each.chat.tokenizer.get_vocab() for each in (model, small)]
+    if vocabularies[0] != vocabularies[1]:
+        raise _refused(f"{small.name} cannot draft for {model.name}: their vocabularies differ.")
+    if small.positions < model.positions:
+        raise _refused(
+            f"{small.name} cannot draft for {model.name}: it reads {small.positions} tokens, "
+            f"not {model.positions}."
+        )
+    return Drafting(small.name, small.weights)
+
+
+def native_dtype(device: torch.device, *, is_quantized: bool = False) -> torch.dtype:
+    """bfloat16 where the device computes in it, else half precision; on a CPU full precision, but beside
+    quantised matrices, which have lost more than that."""
     if device.type != "cuda":
-        return torch.float32
+        return torch.bfloat16 if is_quantized else torch.float32
     is_native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if is_native else torch.float16
 
@@ -120,8 +144,13 @@ def require_supported(config: Any) -> None:
         raise _refused(f"The torch engine has no rotary embedding '{rope}', only {', '.join(ROPE_TYPES)}.")
 
 
-def take_weights(pretrained: Any, device: torch.device, placed: Heard = nobody) -> Weights:
-    """Move the weights of a transformers model to the device, joined; the model is empty afterwards."""
+def take_weights(
+    pretrained: Any, device: torch.device, placed: Heard = nobody, quantize: Quantize = lambda linear: linear
+) -> Weights:
+    """Move the weights of a transformers model to the device, joined; the model is empty afterwards.
+
+    ``quantize`` is applied to the matrices of the layers, on the device.
+    """
     config, body = pretrained.config, pretrained.model
     shape = Shape(
         layers=config.num_hidden_layers,
@@ -140,17 +169,17 @@ def take_weights(pretrained: Any, device: torch.device, placed: Heard = nobody) 
         head = Linear(embedding if is_tied else pretrained.lm_head.weight.to(device))
         layers = []
         for layer in body.layers:
-            layers.append(_take_layer(layer, device))
+            layers.append(_take_layer(layer, device, quantize))
             placed(len(layers), shape.layers)
         return Weights(shape, embedding, tuple(layers), body.norm.weight.to(device), head, cos, sin)
 
 
-def _take_layer(layer: Any, device: torch.device) -> Layer:
+def _take_layer(layer: Any, device: torch.device, quantize: Quantize) -> Layer:
     """One after the other, so that no more than one layer is there twice."""
 
     def linear(*modules: Any) -> Linear:
         parts = [Linear(m.weight.to(device), None if m.bias is None else m.bias.to(device)) for m in modules]
-        return Linear.joined(parts)
+        return quantize(Linear.joined(parts))
 
     def norm(module: Any) -> torch.Tensor | None:
         weight: torch.Tensor | None = None if module is None else module.weight.to(device)

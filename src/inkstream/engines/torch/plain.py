@@ -66,7 +66,7 @@ class PlainOperations:
         return total, functional.silu(gate) * up
 
     def linear(self, x: Tensor, linear: Linear) -> Tensor:
-        return functional.linear(x, linear.weight, linear.bias)
+        return linear(x)
 
 
 class PlainAttend:

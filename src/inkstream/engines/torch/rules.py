@@ -24,6 +24,8 @@ class Rules:
     """Every choice made. ``seed`` is any whole number. Temperature 0 takes the likeliest token.
 
     ``min_length`` is the number of ids, the prompt's included, before which the answer does not end.
+    ``likeliest`` is how many tokens are told beside each that is drawn, with all their chances; None for none
+    of them, not even of its own.
     """
 
     temperature: float = 0.0
@@ -36,6 +38,7 @@ class Rules:
     seed: int = 0
     min_length: int = 0
     bias: tuple[tuple[int, float], ...] = ()
+    likeliest: int | None = None
 
     @property
     def kind(self) -> Kind:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from inkstream.engines.torch.rules import NARROW, Kind, Rules
+from inkstream.engines.torch.scheduler import Likelihood
 
 IN_PROMPT = 1 << 14
 """Flag in a token's count: it is in the prompt."""
@@ -34,7 +35,7 @@ class RuleTable:
         self.wholes = torch.zeros(seats, 5, dtype=torch.int64, device=device)
         self.counts = torch.zeros(seats, vocabulary, dtype=torch.int16, device=device)
         self.stops = torch.tensor(sorted(stops), dtype=torch.int64, device=device)
-        self._biases: dict[int, tuple[tuple[int, float], ...]] = {}
+        self._biases: dict[int, tuple[Tensor, Tensor]] = {}
 
     def set(self, entries: Sequence[tuple[int, Rules, Sequence[int], Sequence[int]]]) -> None:
         """(seat, rules, prompt, what was written of the answer) for each seat that is newly taken."""
@@ -45,13 +46,21 @@ class RuleTable:
         self.reals.index_copy_(0, seats, to_device(reals, self.reals.device))
         self.wholes.index_copy_(0, seats, self._upload([rules.wholes for _, rules, *_ in entries]))
         for seat, rules, _, _ in entries:
-            self._biases[seat] = rules.bias
+            self._set_bias(seat, rules.bias)
         counted = [entry for entry in entries if entry[1].needs_counts]
         if counted:
             self._count(counted)
 
-    def bias(self, seat: int) -> tuple[tuple[int, float], ...]:
-        return self._biases.get(seat, ())
+    def bias(self, seat: int) -> tuple[Tensor, Tensor] | None:
+        """Ids, and what is added to their logits."""
+        return self._biases.get(seat)
+
+    def _set_bias(self, seat: int, bias: Sequence[tuple[int, float]]) -> None:
+        self._biases.pop(seat, None)
+        if bias:
+            values = torch.tensor([value for _, value in bias], dtype=torch.float32)
+            ids = self._upload([id for id, _ in bias])
+            self._biases[seat] = ids, to_device(values, self.reals.device)
 
     def _count(self, entries: Sequence[tuple[int, Rules, Sequence[int], Sequence[int]]]) -> None:
         width = self.counts.shape[1]
@@ -72,8 +81,13 @@ def to_device(host: Tensor, device: torch.device) -> Tensor:
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
 
 
-def draw(logits: Tensor, table: RuleTable, seats: Sequence[int], positions: Tensor) -> Tensor:
-    """One token a row. ``positions`` are those of the tokens that the logits come from."""
+def draw(
+    logits: Tensor, table: RuleTable, seats: Sequence[int], positions: Tensor, *, is_draft: bool = False
+) -> Tensor:
+    """One token a row. ``positions`` are those of the tokens that the logits come from.
+
+    A draft is not counted: it is not written yet. Float32 logits are changed.
+    """
     index = to_device(torch.tensor(seats, dtype=torch.int64), logits.device)
     reals, wholes = table.reals[index], table.wholes[index]
     scores = _adjusted(logits.float(), table, seats, index, positions)
@@ -85,8 +99,31 @@ def draw(logits: Tensor, table: RuleTable, seats: Sequence[int], positions: Tens
         if rows.any():
             drawn = _draw_open if kind is Kind.OPEN else _draw_best
             tokens[rows] = drawn(scores[rows], reals[rows], wholes[rows], positions[rows] + 1, width)
-    _remember(table, index, wholes, tokens)
+    if not is_draft:
+        _remember(table, index, wholes, tokens)
     return tokens
+
+
+def likelihoods(logits: Tensor, tokens: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the model itself thinks, before any rule: for each row the logarithmic probability of its token,
+    then the ids of the ``most`` likeliest and theirs, all float32. Equal ones rank by id.
+    """
+    scores = logits.float()
+    chances = scores - scores.logsumexp(dim=-1, keepdim=True)
+    _, ids = _ranked(scores, most)
+    return chances.gather(1, tokens.unsqueeze(1)).squeeze(1), ids, chances.gather(1, ids)
+
+
+def told_of(logits: Tensor, tokens: Tensor, wanted: Sequence[int | None]) -> dict[int, Likelihood]:
+    """Of the rows that want it, the likelihood of their token and of so many of the likeliest."""
+    rows = [row for row, most in enumerate(wanted) if most is not None]
+    if not rows:
+        return {}
+    chance, ids, chances = likelihoods(logits[rows], tokens[rows], max(wanted[row] or 0 for row in rows))
+    told = zip(rows, chance.tolist(), ids.tolist(), chances.tolist(), strict=True)
+    return {
+        row: (own, list(zip(best[: wanted[row]], theirs, strict=False))) for row, own, best, theirs in told
+    }
 
 
 def noise(seeds: Tensor, positions: Tensor, ids: Tensor) -> Tensor:
@@ -114,8 +151,8 @@ def _adjusted(
     scores: Tensor, table: RuleTable, seats: Sequence[int], index: Tensor, positions: Tensor
 ) -> Tensor:
     for row, seat in enumerate(seats):
-        for id, bias in table.bias(seat):
-            scores[row, id] += bias
+        if bias := table.bias(seat):
+            scores[row].index_add_(0, *bias)
     wholes = table.wholes[index]
     early = positions + 1 < wholes[:, MIN_LENGTH]
     if early.any():

@@ -29,35 +29,57 @@ WRITTEN = tl.constexpr(IN_PROMPT - 1)
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """For each seat its last token, and at which position the next one is computed."""
+    """For each seat its last token, at which position the next one is computed, and from which on none is."""
 
     tokens: Tensor
     positions: Tensor
+    ends: Tensor
 
 
 def draw_and_move(
     logits: Tensor, table: RuleTable, seats: Tensor, positions: Tensor, places: Places, nobody: int
 ) -> Tensor:
     """A token for each row; its seat moves on, but ``nobody``'s and those of WIDE rows."""
+    return _draw(logits, table, seats, positions, None, places, nobody)
+
+
+def draw_ahead(
+    logits: Tensor, table: RuleTable, seats: Tensor, positions: Tensor, drafts: Tensor | None = None
+) -> Tensor:
+    """A token for each row, and nobody moves.
+
+    With ``drafts``, (texts, d), there are d + 1 rows of each text, and those before its own count as written.
+    """
+    return _draw(logits, table, seats, positions, drafts, None, -1)
+
+
+def _draw(
+    logits: Tensor,
+    table: RuleTable,
+    seats: Tensor,
+    positions: Tensor,
+    drafts: Tensor | None,
+    places: Places | None,
+    nobody: int,
+) -> Tensor:
     rows, vocabulary = logits.shape
     groups = triton.cdiv(vocabulary, GROUP)
     best = torch.empty(rows, groups, dtype=torch.float32, device=logits.device)
     tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
-    common = (logits, table.counts, table.reals, table.wholes, table.stops, seats, positions)
-    stops = table.stops.shape[0]
-    _score_groups[(rows, triton.cdiv(vocabulary, BLOCK))](
-        *common, best, vocabulary, groups, stops, GROUP, BLOCK
-    )
+    common = (logits, table.counts, table.reals, table.wholes, table.stops, drafts, seats, positions)
+    sizes = (vocabulary, table.counts.shape[1], groups)
+    known = (table.stops.shape[0], 0 if drafts is None else drafts.shape[1])
+    _score_groups[(rows, triton.cdiv(vocabulary, BLOCK))](*common, best, *sizes, *known, GROUP, BLOCK)
     _choose[(rows,)](
         *common,
         best,
         tokens,
-        places.tokens,
-        places.positions,
+        None if places is None else places.tokens,
+        None if places is None else places.positions,
         nobody,
-        vocabulary,
-        groups,
-        stops,
+        *sizes,
+        *known,
+        places is not None,
         GROUP,
         NARROW,
         max(triton.next_power_of_2(groups), NARROW),
@@ -92,11 +114,14 @@ def _scores(
     reals_at,
     wholes_at,
     stops_at,
+    drafts_at,
     row,
     seat,
     position,
     vocabulary,
+    table_width,
     STOPS: tl.constexpr,
+    DRAFTS: tl.constexpr,
 ):
     """As the formula has them before any token is dropped; of an OPEN row with its noise."""
     inside = ids < vocabulary
@@ -108,7 +133,10 @@ def _scores(
             scores = tl.where(ids == tl.load(stops_at + at), float("-inf"), scores)
     if tl.load(wholes_at + 4) != 0:
         repetition, presence, frequency = tl.load(reals_at + 3), tl.load(reals_at + 4), tl.load(reals_at + 5)
-        counts = tl.load(counts_at + seat * vocabulary + ids, mask=inside, other=0)
+        counts = tl.load(counts_at + seat * table_width + ids, mask=inside, other=0).to(tl.int32)
+        for at in tl.static_range(DRAFTS):
+            draft = tl.load(drafts_at + (row // (DRAFTS + 1)) * DRAFTS + at)
+            counts += ((ids == draft) & (at < row % (DRAFTS + 1))).to(tl.int32)
         repeated = tl.where(scores > 0, scores / repetition, scores * repetition)
         scores = tl.where(counts > 0, repeated, scores)
         written = (counts & WRITTEN).to(tl.float32)
@@ -162,12 +190,15 @@ def _score_groups(
     reals_at,
     wholes_at,
     stops_at,
+    drafts_at,
     seats_at,
     positions_at,
     best_at,
     vocabulary,
+    table_width,
     groups,
     STOPS: tl.constexpr,
+    DRAFTS: tl.constexpr,
     GROUP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -176,7 +207,20 @@ def _score_groups(
     group = tl.program_id(1) * (BLOCK // GROUP) + tl.arange(0, BLOCK // GROUP)
     ids = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     scores = _scores(
-        ids, logits_at, counts_at, reals_at, wholes_at, stops_at, row, seat, position, vocabulary, STOPS
+        ids,
+        logits_at,
+        counts_at,
+        reals_at,
+        wholes_at,
+        stops_at,
+        drafts_at,
+        row,
+        seat,
+        position,
+        vocabulary,
+        table_width,
+        STOPS,
+        DRAFTS,
     )
     tl.store(best_at + row * groups + group, tl.max(scores, axis=1), mask=group < groups)
 
@@ -188,6 +232,7 @@ def _choose(
     reals_at,
     wholes_at,
     stops_at,
+    drafts_at,
     seats_at,
     positions_at,
     best_at,
@@ -196,8 +241,11 @@ def _choose(
     seat_positions_at,
     nobody,
     vocabulary,
+    table_width,
     groups,
     STOPS: tl.constexpr,
+    DRAFTS: tl.constexpr,
+    MOVES: tl.constexpr,
     GROUP: tl.constexpr,
     WIDTH: tl.constexpr,
     GROUPS_PADDED: tl.constexpr,
@@ -211,7 +259,20 @@ def _choose(
         chosen = _id_of(tl.topk(_ranking(best, group), WIDTH))
         ids = tl.reshape(chosen[:, None] * GROUP + tl.arange(0, GROUP)[None, :], [WIDTH * GROUP])
         scores = _scores(
-            ids, logits_at, counts_at, reals_at, wholes_at, stops_at, row, seat, position, vocabulary, STOPS
+            ids,
+            logits_at,
+            counts_at,
+            reals_at,
+            wholes_at,
+            stops_at,
+            drafts_at,
+            row,
+            seat,
+            position,
+            vocabulary,
+            table_width,
+            STOPS,
+            DRAFTS,
         )
         ranked = tl.topk(_ranking(scores, ids), WIDTH)
         token = _draw_narrow(ranked, reals_at + seat * 6, wholes_at + seat * 5, position + 1, WIDTH)
@@ -219,13 +280,27 @@ def _choose(
         token = tl.argmax(best, axis=0).to(tl.int64) * GROUP
         only = token + tl.arange(0, GROUP)
         scores_of_group = _scores(
-            only, logits_at, counts_at, reals_at, wholes_at, stops_at, row, seat, position, vocabulary, STOPS
+            only,
+            logits_at,
+            counts_at,
+            reals_at,
+            wholes_at,
+            stops_at,
+            drafts_at,
+            row,
+            seat,
+            position,
+            vocabulary,
+            table_width,
+            STOPS,
+            DRAFTS,
         )
         token += tl.argmax(scores_of_group, axis=0)
     tl.store(tokens_at + row, token)
-    if (seat != nobody) & (kind != WIDE):
-        tl.store(seat_tokens_at + seat, token)
-        tl.store(seat_positions_at + seat, position + 1)
-        if tl.load(wholes_at + seat * 5 + 4) != 0:
-            count_at = counts_at + seat * vocabulary + token
-            tl.store(count_at, tl.load(count_at) + 1)
+    if MOVES:  # noqa: SIM102 - decided when it is compiled, the other when it runs
+        if (seat != nobody) & (kind != WIDE):
+            tl.store(seat_tokens_at + seat, token)
+            tl.store(seat_positions_at + seat, position + 1)
+            if tl.load(wholes_at + seat * 5 + 4) != 0:
+                count_at = counts_at + seat * table_width + token
+                tl.store(count_at, tl.load(count_at) + 1)

@@ -2,11 +2,13 @@
 
 A step reads pieces of prompts (fills) and writes one token for every sequence that has been read (rows).
 Steps are planned ahead: a token may be computed before the one before it is known here, because the device
-feeds itself. So a sequence may be stored on the device further than its ids are known here.
+feeds itself. So a sequence may be stored on the device further than its ids are known here. Where steps
+speculate, not even how far is known before their tokens come: ``stored`` is the least that it can be, and
+``slack`` how much more.
 
 - Who came first is admitted first, as soon as a seat and the pages of its prompt are there.
-- Rows write in every step. Fills share a budget of tokens: half for who came first, the rest for who needs
-  least.
+- Rows write in every step; only steps that read no prompt speculate. Fills share a budget of tokens: half
+  for who came first, the rest for who needs least.
 - When pages run out, the youngest gives its own up and waits at the front of the queue. It is read again
   later, with what it has written, and goes on where it was.
 """
@@ -14,14 +16,40 @@ feeds itself. So a sequence may be stored on the device further than its ids are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from inkstream.engines.torch.cache import PAGE, OutOfPages, Pages, extend_names, pages_for
 from inkstream.engines.torch.rules import Rules
+from inkstream.engines.torch.speculation import Gate
 
 End = Literal["stop", "length"]
+
+Likelihood = tuple[float, list[tuple[int, float]]]
+"""The logarithmic probability of a token, and the ids of the likeliest in its place with theirs."""
+
+
+class Drawn(NamedTuple):
+    """What a step wrote: for each writer its tokens, of which those but the last were drafted.
+
+    ``likelihoods`` has those of all of its tokens for each writer that asked, by its place. ``drafted`` is
+    how many tokens were guessed for each writer, empty where none were.
+    """
+
+    tokens: Items[Items[int]]
+    likelihoods: Mapping[int, Items[Likelihood]] = {}
+    drafted: Items[int] = ()
+
+
+class Written(NamedTuple):
+    """What a sequence has got: ``end`` says with which of them it was the last token."""
+
+    sequence: Sequence
+    tokens: Items[int]
+    likelihoods: Items[Likelihood]
+    end: End | None
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +58,7 @@ class Sequence:
 
     ``prompt`` is how many of them are prompt, ``limit`` with how many ids the answer ends. ``stops`` are the
     tokens that end it. ``goal`` is how far it must be read before it writes, ``stored`` how far it is.
+    ``drafted`` tokens have been guessed for it, of which ``accepted`` were right.
     """
 
     ids: list[int]
@@ -43,7 +72,10 @@ class Sequence:
     named: int = 0
     stored: int = 0
     goal: int = 0
+    slack: int = 0
     reused: int = 0
+    drafted: int = 0
+    accepted: int = 0
     in_flight: int = 0
     is_over: bool = False
 
@@ -55,6 +87,10 @@ class Sequence:
     def may_write(self) -> bool:
         """The token that the next row computes is within the limit."""
         return self.is_read and self.stored + 2 <= self.limit
+
+    def missing_pages(self, width: int) -> int:
+        """For the next ``width`` tokens; the answer's last token is never stored."""
+        return pages_for(min(self.stored + self.slack + width, self.limit - 1)) - len(self.pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +105,16 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``seated`` took their seats for this step; ``placed`` are (seat, place among its pages, page)."""
+    """``seated`` took their seats for this step; ``placed`` are (seat, place among its pages, page).
+
+    A row has its last token and up to ``width`` - 1 drafts in the step.
+    """
 
     seated: list[Sequence]
     placed: list[tuple[int, int, int]]
     fills: list[Fill]
     rows: list[tuple[Sequence, int]]
+    width: int = 1
 
     @property
     def writers(self) -> list[Sequence]:
@@ -85,23 +125,26 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``budget`` tokens are read in a step beside rows, ``most`` where nobody writes. ``grain`` is to what
-    the device rounds up each fill, ``ends`` how many prompts can end in one step."""
+    the device rounds up each fill, ``ends`` how many prompts can end in one step. ``width`` is how many
+    tokens of a row a step takes that speculates, 1 where none does."""
 
     seats: int
     budget: int = 256
     most: int = 2048
     grain: int = 1
     ends: int = 32
+    width: int = 1
 
 
 class Scheduler:
     """``plan`` a step, have it computed, ``receive`` its tokens; a few steps may lie between the two."""
 
-    def __init__(self, pages: Pages, limits: Limits) -> None:
-        self.pages, self.limits = pages, limits
+    def __init__(self, pages: Pages, limits: Limits, gate: Gate | None = None) -> None:
+        """Without a ``gate`` every step speculates that can."""
+        self.pages, self.limits, self.gate = pages, limits, gate
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self.preemptions = 0
+        self.preemptions = self.drafted = self.accepted = 0
         self._seats = list(range(limits.seats - 1, -1, -1))
         self._placed: list[tuple[int, int, int]] = []
 
@@ -121,24 +164,29 @@ class Scheduler:
 
     def plan(self) -> Step | None:
         """The next step, or None where nothing can be done before tokens are received or requests come."""
-        rows = self._rows()
+        width = self._width()
+        rows = self._rows(width)
         seated = self._admit()
         fills = self._fills(len(rows))
         placed, self._placed = self._placed, []
         if not rows and not fills:
             return None
-        return Step(seated, placed, fills, rows)
+        return Step(seated, placed, fills, rows, width)
 
-    def receive(self, step: Step, tokens: Iterable[int]) -> list[tuple[Sequence, int, End | None]]:
-        """What the step wrote, of those that still go on, and with which of them it was the last token."""
+    def receive(self, step: Step, drawn: Drawn) -> list[Written]:
+        """What the step wrote, of those that still go on."""
+        if drawn.drafted:
+            self._learn(step, drawn)
         written = []
-        for sequence, token in zip(step.writers, tokens, strict=True):
+        for at, (sequence, tokens) in enumerate(zip(step.writers, drawn.tokens, strict=True)):
             sequence.in_flight -= 1
             if sequence.is_over:
                 continue
-            sequence.ids.append(token)
-            end = self._end(sequence, token)
-            written.append((sequence, token, end))
+            if step.width > 1 and sequence.seat >= 0:
+                sequence.stored += len(tokens) - 1
+                sequence.slack -= step.width - 1
+            taken, end = self._take(sequence, tokens)
+            written.append(Written(sequence, taken, drawn.likelihoods.get(at, ()), end))
             if end is not None:
                 sequence.is_over = True
                 self._forget(sequence)
@@ -156,26 +204,51 @@ class Scheduler:
         for sequence in self.running[::-1]:
             self._preempt(sequence)
 
-    def _end(self, sequence: Sequence, token: int) -> End | None:
-        if token in sequence.stops:
-            return "stop"
-        return "length" if len(sequence.ids) >= sequence.limit else None
+    def _learn(self, step: Step, drawn: Drawn) -> None:
+        accepted = 0
+        for sequence, tokens, drafted in zip(step.writers, drawn.tokens, drawn.drafted, strict=True):
+            sequence.drafted += drafted
+            sequence.accepted += len(tokens) - 1
+            accepted += len(tokens) - 1
+        self.drafted += sum(drawn.drafted)
+        self.accepted += accepted
+        if self.gate is not None:
+            self.gate.learn(sum(drawn.drafted), accepted)
 
-    def _rows(self) -> list[tuple[Sequence, int]]:
+    def _take(self, sequence: Sequence, tokens: Items[int]) -> tuple[Items[int], End | None]:
+        """Append the tokens up to one that ends the answer."""
+        for at, token in enumerate(tokens, 1):
+            sequence.ids.append(token)
+            if token in sequence.stops:
+                return tokens[:at], "stop"
+            if len(sequence.ids) >= sequence.limit:
+                return tokens[:at], "length"
+        return tokens, None
+
+    def _width(self) -> int:
+        """No drafts beside prompts, nor where room for them would be somebody's who goes on without."""
+        rows = len(self.running)
+        is_reading = self._has_seat or any(not s.is_read for s in self.running)
+        if self.limits.width == 1 or not rows or is_reading or self.pages.free < 2 * rows:
+            return 1
+        return self.limits.width if self.gate is None else self.gate.width(rows)
+
+    def _rows(self, width: int) -> list[tuple[Sequence, int]]:
         """Oldest first, so that pages run out for the youngest."""
-        for sequence in [s for s in self.running if s.may_write and len(s.pages) * PAGE <= s.stored]:
-            self._make_room(sequence)
+        for sequence in [s for s in self.running if s.may_write and s.missing_pages(width) > 0]:
+            self._make_room(sequence, width)
         rows = [(sequence, sequence.stored) for sequence in self.running if sequence.may_write]
         for sequence, _ in rows:
             sequence.stored += 1
+            sequence.slack += width - 1
             sequence.in_flight += 1
         return rows
 
-    def _make_room(self, sequence: Sequence) -> None:
-        """A page for the next token. Whoever is youngest pays, if need be the asking one."""
+    def _make_room(self, sequence: Sequence, width: int) -> None:
+        """Pages for the next tokens. Whoever is youngest pays, if need be the asking one."""
         while sequence.seat >= 0:
             try:
-                return self._place(sequence, self.pages.take(1))
+                return self._place(sequence, self.pages.take(sequence.missing_pages(width)))
             except OutOfPages:
                 self._preempt(self.running[-1])
         return None
@@ -281,7 +354,7 @@ class Scheduler:
         self._placed = [place for place in self._placed if place[0] != sequence.seat]
         self._seats.append(sequence.seat)
         self.pages.give_back(sequence.pages)
-        sequence.seat, sequence.stored, sequence.goal = -1, 0, 0
+        sequence.seat, sequence.stored, sequence.slack, sequence.goal = -1, 0, 0, 0
         sequence.pages = []
 
     def _forget(self, sequence: Sequence) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
@@ -51,7 +52,7 @@ class Answer:
     def __init__(self, tokenizer: Tokenizer, stops: Iterable[str], emitted: Emitted) -> None:
         self._pieces = Pieces(tokenizer)
         self._stops = StopMatcher(tuple(stops), emitted.text)
-        self._unseen: deque[tuple[int, int]] = deque()
+        self._unseen: deque[tuple[int, int, dict[str, Any] | None]] = deque()
         text = "".join(map(self._pieces.feed, emitted.ids or ()))
         if not text.startswith(emitted.text):
             raise EngineFailed("The token ids do not spell the emitted text.", code="bad_seam")
@@ -64,9 +65,10 @@ class Answer:
     def is_stopped(self) -> bool:
         return self._stops.matched is not None
 
-    def feed(self, id: int) -> None:
+    def feed(self, id: int, likelihood: dict[str, Any] | None = None) -> None:
+        """``likelihood`` is what the chunk is to tell of the token."""
         piece = self._pieces.feed(id)
-        self._unseen.append((id, len(piece)))
+        self._unseen.append((id, len(piece), likelihood))
         if piece:
             self._visible += self._stops.feed(piece)
 
@@ -79,10 +81,12 @@ class Answer:
         if not self._visible:
             return None
         text, self._visible = self._visible, ""
-        ids = []
+        ids, told = [], []
         self._paid -= len(text)
         while self._paid < 0:
-            id, length = self._unseen.popleft()
+            id, length, likelihood = self._unseen.popleft()
             ids.append(id)
+            if likelihood is not None:
+                told.append(likelihood)
             self._paid += length
-        return Chunk(text, len(ids), tuple(ids))
+        return Chunk(text, len(ids), tuple(ids), told or None)

@@ -77,4 +77,5 @@ class Thrift:
             seats=min(seats, full.seats),
             budget=min(tokens, full.budget),
             most=min(tokens, full.most),
+            width=1,
         )

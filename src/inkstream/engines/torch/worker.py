@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inkstream.engines.torch.runner import Outcome, Runner
-from inkstream.engines.torch.scheduler import End, Scheduler, Sequence, Step
+from inkstream.engines.torch.scheduler import Scheduler, Sequence, Step, Written
 from inkstream.engines.torch.thrift import Thrift
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What one step brought: tokens with the end they bring, and the share read of prompts still unread."""
+    """What one step brought: tokens, and the share read of prompts still unread."""
 
-    written: list[tuple[Sequence, int, End | None]]
+    written: list[Written]
     read: list[tuple[Sequence, float]] = field(default_factory=list)
 
 
