@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint unit web page wheel lock docs size bench torture clean
+.PHONY: help serve test torch check lint unit web page wheel lock docs size bench torture clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -12,6 +12,7 @@ INSTALL := $(PIP) install --quiet --require-hashes --only-binary :all:
 COMPILE := .build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(LOCKFLAGS)
 
+TORCH := torch==2.13.0
 OPPONENTS := bench/compare/requirements
 PAGE := src/inkstream/page/index.html
 WEB := $(shell find web -name node_modules -prune -o -type f -print 2>/dev/null)
@@ -19,6 +20,7 @@ WEB := $(shell find web -name node_modules -prune -o -type f -print 2>/dev/null)
 help:
 	@echo 'make serve    set everything up and serve the chat on http://127.0.0.1:8000'
 	@echo 'make test     everything that CI runs'
+	@echo 'make torch    install torch beside it, so that make test has the torch engine too'
 	@echo 'make check    the quick part of it: format, lint, types, import rules, unit tests'
 	@echo 'make torture  kill the processes a thousand times and compare every answer; TORTUREFLAGS=--seed=1'
 	@echo 'make bench    measure beside other servers; BENCHFLAGS="--quick", "--only paced,llama"'
@@ -34,6 +36,8 @@ serve: .venv/.package $(PAGE)
 test: lint web $(PAGE) .venv/.dev
 	scripts/chromium
 	$(BIN)/python -m pytest
+
+torch: .venv/.torch
 
 # Many tests wait for processes: four of them keep two cores busy. The page's run beside them.
 check: lint
@@ -74,6 +78,7 @@ lock: .build/lock/bin/uv
 	$(COMPILE) requirements/node.in -o requirements/node.txt
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) pyproject.toml requirements/build.in --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra torch -c requirements/dev.txt -o requirements/torch.txt
 	$(COMPILE) $(OPPONENTS)/article.in -c requirements/run.txt -o $(OPPONENTS)/article.txt
 	$(COMPILE) pyproject.toml $(OPPONENTS)/senders.in -c requirements/run.txt -o $(OPPONENTS)/senders.txt
 
@@ -95,6 +100,12 @@ clean:
 
 .venv/.dev: requirements/dev.txt .venv/.package
 	$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+# Without hashes: the builds for each kind of device have their own, and which one pip finds is for its settings.
+.venv/.torch: requirements/torch.txt .venv/.dev
+	$(INSTALL) -r requirements/torch.txt
+	$(PIP) install --quiet --only-binary :all: $(TORCH)
 	@touch $@
 
 web/node_modules/.installed: web/package-lock.json web/package.json scripts/npm requirements/node.txt

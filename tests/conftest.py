@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,7 +14,17 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browsing import CHROMIUM, FLAGS, Open, Serve, Server, paced
 
+MODELS = {"smollm2", "qwen2", "qwen2_checkpoint", "smollm2_checkpoint"}
 BUILD = Path(__file__).parent.parent / ".build" / "models"
+
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+collect_ignore_glob = [] if HAS_TORCH else ["test_torch*.py"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not HAS_TORCH:
+        terminalreporter.write_line("torch is not installed, so the torch engine was not tested: make torch")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         # A parametrised fixture asks for its model only when it runs: its parameter tells beforehand.
-        if {"smollm2", "qwen2"} & set(fixtures) or "llama" in item.nodeid.partition("[")[2]:
+        engine = item.nodeid.partition("[")[2]
+        if MODELS & set(fixtures) or "llama" in engine or "torch" in engine:
             item.add_marker(pytest.mark.real)
 
 
@@ -60,6 +72,29 @@ def qwen2() -> Path:
         qwen2_gguf.write_qwen2(part, qwen2_gguf.said_ids())
         part.rename(model)
     return model
+
+
+@pytest.fixture(scope="session")
+def smollm2_checkpoint(smollm2: Path) -> Path:
+    """The same weights as safetensors, which load in a second where a quantised file takes twenty."""
+    folder = BUILD / smollm2.stem
+    if not folder.exists():
+        from tests.tiny_models import save_dequantised  # noqa: PLC0415  # it needs torch
+
+        part = folder.with_suffix(".part")
+        save_dequantised(smollm2, part)
+        part.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Qwen2 with the real vocabulary, as transformers saves it."""
+    from tests.tiny_models import write_checkpoint  # noqa: PLC0415  # it needs torch
+
+    folder = tmp_path_factory.mktemp("qwen2")
+    write_checkpoint(folder, "qwen2")
+    return folder
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,13 +45,15 @@ class Subject:
     """An engine under test.
 
     ``never_stops`` says that it goes on to the end of the context, in many languages. ``stride`` is how
-    many chunks lie between the places where an answer is cut: 1 where that is quick.
+    many chunks lie between the places where an answer is cut: 1 where that is quick. ``is_random`` says that
+    its tokens are drawn from the whole vocabulary, and so spell bytes that are no text as well.
     """
 
     engine: Engine
     busy: Callable[[], Awaitable[int]]
     never_stops: bool
     stride: int = 1
+    is_random: bool = False
 
     @property
     def context(self) -> int:
@@ -81,7 +84,24 @@ async def llama(
         yield Subject(engine, engine.busy_slots, never_stops, stride)
 
 
-@pytest.fixture(scope="module", params=["scripted-ids", "scripted-text", "llama-smollm2", "llama-qwen2"])
+@asynccontextmanager
+async def torch(path: Path) -> AsyncIterator[Subject]:
+    from inkstream.engines.torch.engine import Launch, TorchEngine  # noqa: PLC0415 - torch is optional
+
+    async with TorchEngine(Launch(path=path, context=CONTEXT, slots=3, device="cpu")) as engine:
+
+        async def busy() -> int:
+            return engine.active
+
+        yield Subject(engine, busy, never_stops=True, stride=3, is_random=True)
+
+
+SUBJECTS = ["scripted-ids", "scripted-text", "llama-smollm2", "llama-qwen2"]
+if importlib.util.find_spec("torch"):
+    SUBJECTS.append("torch-qwen2")
+
+
+@pytest.fixture(scope="module", params=SUBJECTS)
 async def subject(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Subject]:
     match request.param:
         case "scripted-ids":
@@ -99,6 +119,8 @@ async def subject(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIt
             )
         case "llama-smollm2":
             opened = llama(request.getfixturevalue("smollm2"), never_stops=False, stride=6, context=512)
+        case "torch-qwen2":
+            opened = torch(request.getfixturevalue("qwen2_checkpoint"))
         case _:
             opened = llama(request.getfixturevalue("qwen2"), never_stops=True, stride=3)
     async with opened as subject:
@@ -257,7 +279,7 @@ async def test_no_chunk_ends_inside_a_character(subject: Subject) -> None:
         for chunk in got.chunks:
             chunk.text.encode()
         if subject.never_stops:
-            assert "\ufffd" not in got.text
+            assert subject.is_random or "\ufffd" not in got.text
             assert len({char for char in got.text if len(char.encode()) > 1}) > 20
             assert len(set(got.text)) > 50
 
@@ -409,10 +431,50 @@ async def test_an_event_loop_that_stands_still_loses_nothing(subject: Subject) -
         assert len(call.chunks) < len(whole.chunks)
 
 
+async def test_logprobs_come_with_the_tokens_that_they_are_of(subject: Subject) -> None:
+    request = await subject.request()
+    asked = replace(request, sampling=replace(request.sampling, logprobs=True, top_logprobs=3))
+    plain, got = await answer(subject.engine, request), await answer(subject.engine, asked)
+    assert got.text == plain.text
+    assert all(chunk.logprobs is None for chunk in plain.chunks)
+    for chunk in got.chunks:
+        assert chunk.logprobs
+        assert chunk.ids is None or len(chunk.logprobs) == len(chunk.ids)
+        for told in chunk.logprobs:
+            assert told["logprob"] <= 0
+            assert told["token"] == bytes(told["bytes"]).decode(errors="replace")
+            rivals = [rival["logprob"] for rival in told["top_logprobs"]]
+            assert rivals == sorted(rivals, reverse=True)
+            assert 1 <= len(rivals) <= 3
+    spelled = b"".join(bytes(told["bytes"]) for chunk in got.chunks for told in chunk.logprobs or ())
+    assert got.text in spelled.decode(errors="replace")
+
+
+async def test_what_an_engine_lacks_it_names(subject: Subject) -> None:
+    about = subject.engine.describe()
+    everything = Sampling(min_tokens=1, ignore_eos=True, logprobs=True, top_logprobs=1, logit_bias={"1": 1.0})
+    assert (about.missing(everything) is None) == (not about.lacks)
+    assert about.missing(Sampling(min_tokens=0, ignore_eos=False, logprobs=False, logit_bias={})) is None
+    for name, value in everything.given().items():
+        assert about.missing(replace(Sampling(), **{name: value})) == (name if name in about.lacks else None)
+
+
+async def test_bias_forbids_a_token(subject: Subject) -> None:
+    if "logit_bias" in subject.engine.describe().lacks:
+        pytest.skip("this engine has no logit_bias")
+    request = await subject.request(Sampling(temperature=0.0, seed=1, max_tokens=4))
+    before = (await answer(subject.engine, request)).text
+    said = await subject.engine.render([Message("user", before)])
+    banned = {str(id): -100.0 for id in said.payload}
+    biased = replace(request, sampling=replace(request.sampling, logit_bias=banned))
+    assert (await answer(subject.engine, biased)).text != before
+
+
 def test_merged_chunks_say_what_each_of_them_says() -> None:
-    one, two, blind = Chunk("a", 1, (1,), ["x"]), Chunk("字", 2, (2, 3), ["y"]), Chunk("c", 1)
+    x, y = {"logprob": -1.0}, {"logprob": -2.0}
+    one, two, blind = Chunk("a", 1, (1,), [x]), Chunk("字", 2, (2, 3), [y]), Chunk("c", 1)
     assert merged([one]) is one
-    assert merged([one, two]) == Chunk("a字", 3, (1, 2, 3), ["x", "y"])
+    assert merged([one, two]) == Chunk("a字", 3, (1, 2, 3), [x, y])
     assert merged([one, two, blind]) == Chunk("a字c", 4)
 
 

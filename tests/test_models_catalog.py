@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from inkstream.machine import Memory
 from inkstream.models import Model, catalog, memory, memory_needed
 from inkstream.models.catalog import ALIASES, FALLBACK, SAFE_FILE, Wish, choose, parse, sampling_of
-from inkstream.models.machine import Memory
 from tests.tiny_gguf import tiny_gguf
 
 LISTING = [
@@ -95,7 +95,7 @@ def test_memory_is_what_the_system_or_the_container_allows(tmp_path: Path) -> No
 def test_a_model_needs_its_weights_and_room_for_its_context(tmp_path: Path) -> None:
     content, path = tiny_gguf(), tmp_path / "m.gguf"
     path.write_bytes(content)
-    model = Model("m", path, len(content), "", "file", {})
+    model = Model("m", path, len(content), "", "file", {}, (path,))
     short, long = memory_needed(model, 1000), memory_needed(model, 2000)
     assert long - short == 1000 * 2 * 2 * 32 * 2
     assert short > len(content)

@@ -16,8 +16,9 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from inkstream.ask import Ask
-from inkstream.engines import Sampling
+from inkstream.engines import Chunk, Emitted, Finish, Progress, Request, Sampling, Take
 from inkstream.engines.scripted import Script
+from inkstream.errors import EngineLost
 from tests.live import Live, serving
 
 ANSWER = "你好，世界。\n\n`a\\nb` <b>bold</b> 👩‍👩‍👧‍👦 \u2028 \u0085 end."
@@ -218,7 +219,13 @@ async def test_while_the_engine_loads_an_answer_waits_and_an_unknown_name_comes_
         ({"n": 2}, 400, "unsupported_parameter", "n"),
         ({"tools": [{"type": "function"}]}, 400, "unsupported_parameter", "tools"),
         ({"functions": [{}]}, 400, "unsupported_parameter", "functions"),
-        ({"logprobs": True}, 400, "unsupported_parameter", "logprobs"),
+        ({"logit_bias": {"7": 5}}, 400, "unsupported_parameter", "logit_bias"),
+        ({"min_tokens": 3}, 400, "unsupported_parameter", "min_tokens"),
+        ({"ignore_eos": True}, 400, "unsupported_parameter", "ignore_eos"),
+        ({"logit_bias": {"seven": 5}}, 400, "invalid_parameter", "logit_bias.seven.[key]"),
+        ({"logit_bias": {"7": 101}}, 400, "invalid_parameter", "logit_bias.7"),
+        ({"top_logprobs": 2}, 400, "invalid_parameter", "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, 400, "invalid_parameter", "top_logprobs"),
         ({"response_format": {"type": "json_object"}}, 400, "unsupported_parameter", "response_format"),
         ({"temperature": 9}, 400, "invalid_parameter", "temperature"),
         ({"max_tokens": 0}, 400, "invalid_parameter", "max_tokens"),
@@ -246,12 +253,73 @@ async def test_what_cannot_be_done_is_refused_in_openais_shape(
     assert error["type"] == ("not_found_error" if status == 404 else "invalid_request_error")
 
 
+async def test_what_a_loading_engine_will_lack_is_refused_when_that_is_known(tmp_path: Path) -> None:
+    async with serving(tmp_path, Script(load_seconds=0.2)) as live:
+        reply = await post(live, ignore_eos=True)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "unsupported_parameter"
+    assert "'ignore_eos'" in reply.json()["error"]["message"]
+
+
+async def test_logprobs_come_whole_and_streamed(tmp_path: Path) -> None:
+    async with serving(tmp_path, Script(answer=ANSWER, think=True)) as live, client(live) as api:
+        whole = await api.chat.completions.create(
+            model="scripted", messages=HELLO, logprobs=True, top_logprobs=1
+        )
+        chunks = await streamed(api, logprobs=True)
+        plain = await api.chat.completions.create(model="scripted", messages=HELLO)
+    told = whole.choices[0].logprobs
+    assert told is not None
+    assert told.content is not None
+    assert b"".join(bytes(token.bytes or ()) for token in told.content).decode().endswith(ANSWER)
+    assert [(token.logprob, len(token.top_logprobs)) for token in told.content] == [(0.0, 1)] * len(
+        told.content
+    )
+    pieces = [c.choices[0].logprobs.content or [] for c in chunks if c.choices[0].logprobs]
+    assert [t.token for piece in pieces for t in piece] == [t.token for t in told.content]
+    assert all(c.choices[0].logprobs for c in chunks if c.choices[0].delta.content)
+    assert plain.choices[0].logprobs is None
+
+
+async def test_logprobs_survive_the_engines_death(tmp_path: Path) -> None:
+    script = Script(answer=ANSWER * 3, tokens_per_chunk=1)
+    async with serving(tmp_path, script) as live, client(live) as api:
+        undisturbed = await api.chat.completions.create(model="scripted", messages=HELLO, logprobs=True)
+        asked = len(live.engine.requests)
+        die_behind(live, chunks=4)
+        cut = await api.chat.completions.create(model="scripted", messages=HELLO, logprobs=True)
+        assert len(live.engine.requests) == asked + 2
+    assert cut.choices[0] == undisturbed.choices[0]
+
+
+def die_behind(live: Live, chunks: int) -> None:
+    """The next generation is lost when so many chunks of it have been taken."""
+    generate = live.engine.generate
+
+    async def dying(request: Request, emitted: Emitted, take: Take) -> Finish:
+        live.engine.generate = generate  # type: ignore[method-assign]  # a fault, once
+        left = chunks
+
+        def few(item: Chunk | Progress) -> None:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                take(item)
+
+        await generate(request, emitted, few)
+        raise EngineLost("killed")
+
+    live.engine.generate = dying  # type: ignore[method-assign]  # a fault
+
+
 async def test_values_that_ask_for_nothing_are_taken(tmp_path: Path) -> None:
     harmless = {
         "n": 1,
         "tools": [],
         "logprobs": False,
         "logit_bias": {},
+        "min_tokens": 0,
+        "ignore_eos": False,
         "response_format": {"type": "text"},
         "stop": None,
         "stream": None,

@@ -24,7 +24,7 @@ def pins(name: str) -> dict[str, str]:
     return {pin[1]: pin[2] for pin in PINS.finditer((ROOT / "requirements" / name).read_text())}
 
 
-@pytest.mark.parametrize("name", ["build.txt", "dev.txt", "node.txt", "run.txt"])
+@pytest.mark.parametrize("name", ["build.txt", "dev.txt", "node.txt", "run.txt", "torch.txt"])
 def test_every_pin_has_hashes_and_no_address(name: str) -> None:
     text = (ROOT / "requirements" / name).read_text()
     assert PINS.sub("", text) == ""
@@ -44,6 +44,7 @@ def test_the_pins_are_those_of_the_project() -> None:
         "run.txt": project["project"]["dependencies"],
         "dev.txt": project["dependency-groups"]["dev"],
         "build.txt": project["build-system"]["requires"],
+        "torch.txt": project["project"]["optional-dependencies"]["torch"],
     }
     for name, wishes in asked.items():
         for wish in map(Requirement, wishes):
@@ -54,6 +55,12 @@ def test_the_pins_are_those_of_the_project() -> None:
 
 def test_what_runs_is_what_is_tested() -> None:
     assert pins("run.txt").items() <= pins("dev.txt").items()
+    assert pins("run.txt").items() <= pins("torch.txt").items()
+
+
+def test_the_extra_forces_no_build_of_torch_on_anyone() -> None:
+    assert "transformers" in pins("torch.txt")
+    assert not [name for name in pins("torch.txt") if re.match(r"torch$|triton|nvidia-", name)]
 
 
 def test_a_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import sys
 import webbrowser
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from inkstream import config, flags, serving
 from inkstream.config import Settings
@@ -92,6 +92,7 @@ def engine(arguments: Namespace, _: Words) -> int:
 
 def pull(arguments: Namespace, say: Words) -> int:
     from inkstream import models  # noqa: PLC0415
+    from inkstream.choice import choose  # noqa: PLC0415
     from inkstream.display import Progress  # noqa: PLC0415
 
     settings = _settings(arguments)
@@ -105,6 +106,7 @@ def pull(arguments: Namespace, say: Words) -> int:
                 on_progress=progress,
                 offline=settings.offline,
                 is_default=arguments.name is None and settings.is_default_model,
+                form=choose(replace(settings, model=name), say).form,
             )
         )
     finally:
@@ -118,9 +120,10 @@ def pull(arguments: Namespace, say: Words) -> int:
 def show_models(arguments: Namespace, say: Words) -> int:
     from inkstream import models  # noqa: PLC0415
     from inkstream.display import rows, table  # noqa: PLC0415
+    from inkstream.engines import SLOTS  # noqa: PLC0415
 
     settings = _settings(arguments)
-    tokens = settings.context * settings.slots
+    tokens = settings.context * (settings.slots or SLOTS)
     shown = rows(models.local(settings.models_dir), models.catalog(tokens), tokens)
     if arguments.json:
         print(json.dumps({"models": [asdict(row) for row in shown]}, ensure_ascii=False))

@@ -19,14 +19,14 @@ class Command:
 ENGINE_SETTINGS = frozenset(
     {
         "data_dir", "model", "engine", "engine_url", "engine_key", "context", "slots", "threads",
-        "gpu_layers", "offline", "script", "log_level",
+        "gpu_layers", "device", "dtype", "quantize", "draft_model", "offline", "script", "log_level",
     }
 )  # fmt: skip
 ADDRESS_SETTINGS = frozenset({"data_dir", "host", "port", "base_path", "hosts", "public_url"})
 DOCTOR_SETTINGS = frozenset(
     {
         "host", "port", "data_dir", "model", "engine", "engine_url", "context", "slots", "gpu_layers",
-        "offline", "key", "user_header", "trusted_proxies",
+        "device", "offline", "key", "user_header", "trusted_proxies",
     }
 )  # fmt: skip
 
@@ -59,7 +59,7 @@ COMMANDS = (
         "pull",
         "download a model",
         "下载模型",
-        settings=frozenset({"data_dir", "offline"}),
+        settings=frozenset({"data_dir", "engine", "offline"}),
         examples=(
             ("inkstream pull", "the default model", "下载默认模型"),
             (

@@ -8,6 +8,7 @@ elsewhere. A malformed value stops the start and is named.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -22,6 +23,7 @@ from inkstream.errors import ConfigError
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off", ""})
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 def _setting(
@@ -51,7 +53,7 @@ class Settings:
         "qwen2-0.5b", "alias, hub name or path of the model", "模型：别名、模型库名称或文件路径"
     )
     engine: str = _setting(
-        "auto", "what generates the text", "生成文本的引擎", choices=("auto", "llama", "scripted")
+        "auto", "what generates the text", "生成文本的引擎", choices=("auto", "llama", "torch", "scripted")
     )
     engine_url: str = _setting(
         "",
@@ -69,7 +71,12 @@ class Settings:
         "每个回答的上下文长度（token），不超过模型上限",
         at_least=256,
     )
-    slots: int = _setting(4, "answers generated at the same time", "同时生成的回答数", at_least=1)
+    slots: int = _setting(
+        0,
+        "answers generated at the same time, 0 for 4, or 64 where torch computes on a GPU",
+        "同时生成的回答数，0 表示 4，torch 使用 GPU 时为 64",
+        at_least=0,
+    )
     threads: int = _setting(
         0,
         "CPU threads of the engine, 0 for all cores but one",
@@ -78,6 +85,28 @@ class Settings:
     )
     gpu_layers: int = _setting(
         -1, "layers put on a GPU, -1 for as many as fit", "放到 GPU 上的层数，-1 表示尽量多", at_least=-1
+    )
+    device: str = _setting(
+        "auto",
+        "where torch computes: cpu, cuda, cuda:1, mps; auto is an NVIDIA GPU, where there is none the CPU",
+        "torch 在哪里计算：cpu、cuda、cuda:1、mps；auto 优先 NVIDIA GPU，没有时用 CPU",
+    )
+    dtype: str = _setting(
+        "auto",
+        "numbers that torch computes in; auto is bfloat16 or float16 on a GPU, float32 on a CPU",
+        "torch 计算所用的数值类型；auto 在 GPU 上为 bfloat16 或 float16，在 CPU 上为 float32",
+        choices=("auto", "bfloat16", "float16", "float32"),
+    )
+    quantize: str = _setting(
+        "none",
+        "keep the matrices in fewer bits, for torch: nf4 takes a quarter of 16, int8 half",
+        "torch 用更少的位存放矩阵：nf4 占四分之一内存，int8 占一半",
+        choices=("none", "nf4", "int8"),
+    )
+    draft_model: str = _setting(
+        "",
+        "smaller model of the same vocabulary that guesses ahead for torch; ngram: from the text so far",
+        "为 torch 预猜 token 的小模型，词表须相同；填 ngram 则按已有文本来猜",
     )
     offline: bool = _setting(False, "never ask a model hub", "从不访问模型库")
     script: str = _setting("", "what the scripted engine does, as JSON", "scripted 引擎的行为（JSON）")
@@ -194,6 +223,10 @@ class Settings:
             _check(setting, getattr(self, setting.name))
         if self.port > 65535:
             raise ConfigError(f"{env_name('port')} has value {self.port}. Ports end at 65535.")
+        if not DEVICE.fullmatch(self.device):
+            raise ConfigError(
+                f"{env_name('device')} has value '{self.device}'. Write auto, cpu, mps, cuda or cuda:1."
+            )
         object.__setattr__(self, "base_path", normal_base_path(self.base_path))
         self._check_proxies()
 

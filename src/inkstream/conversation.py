@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -127,8 +127,7 @@ class Tree:
 
 
 def _asked_with(system: str | None, sampling: Sampling) -> dict[str, Any]:
-    given = {name: value for name, value in asdict(sampling).items() if value not in (None, ())}
-    return {"model": None, "system": system, "sampling": given}
+    return {"model": None, "system": system, "sampling": sampling.given()}
 
 
 def made_with(answer: Message, pin: Pin) -> dict[str, Any]:

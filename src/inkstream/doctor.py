@@ -12,16 +12,17 @@ import shutil
 import sqlite3
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from inkstream import models, probe
+from inkstream import gpus, models, probe
+from inkstream.choice import TORCH_PACKAGES, choose
 from inkstream.config import Settings
+from inkstream.engines import SLOTS
 from inkstream.errors import ModelError
 from inkstream.models import Model
-from inkstream.models.catalog import all_parts
 from inkstream.preflight import BEFORE_SERVING, Check, Finding, Subject
-from inkstream.probe import Device, size
+from inkstream.probe import Device, Gpu, TorchBuild, size
 from inkstream.words import Words
 
 PACKAGES = ("inkstream", "fastapi", "starlette", "uvicorn", "httpx", "orjson", "xllamacpp")
@@ -83,6 +84,49 @@ def engine(subject: Subject) -> Iterator[Finding]:
     """The engine's library and the devices that it can compute on, GPUs above all."""
     if subject.settings.engine == "scripted" or subject.settings.engine_url:
         return
+    choice = choose(subject.settings, subject.say)
+    if choice.engine == "torch":
+        yield from _torch(subject)
+    else:
+        yield from _llama(subject)
+    if choice.warning:
+        yield Finding("torch", "warn", choice.warning, "inkstream doctor --engine torch")
+
+
+def _torch(subject: Subject) -> Iterator[Finding]:
+    say, found = subject.say, probe.nvidia_gpus()
+    try:
+        build = probe.torch_build()
+    except probe.ProbeError as error:
+        text = say(f"torch does not load: {error}", f"torch 无法加载：{error}")
+        yield Finding("torch", "fail", text, gpus.fix(found, say))
+        return
+    missing = [name for name in TORCH_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        text = say("missing packages: ", "缺少软件包：") + ", ".join(missing)
+        yield Finding("torch", "fail", text, f"{sys.executable} -m pip install 'inkstream[torch]'")
+    kind = f"CUDA {build.cuda}" if build.cuda else say("CPU only", "仅支持 CPU")
+    yield Finding("torch", "ok", f"torch {build.version} ({kind})")
+    yield _torch_device(subject, found, build)
+
+
+def _torch_device(subject: Subject, found: Sequence[Gpu], build: TorchBuild) -> Finding:
+    say, wanted = subject.say, subject.settings.device
+    names = ", ".join(f"{gpu.name} ({size(gpu.memory_bytes)}, driver {gpu.driver})" for gpu in found)
+    if wanted in ("cpu", "mps"):
+        unused = say(f"; not used: {names}", f"；未使用：{names}") if found else ""
+        return Finding("gpu", "warn" if found else "ok", f"--device {wanted}{unused}")
+    if problem := gpus.problem(found, build, say):
+        return Finding("gpu", "fail", problem.text, problem.fix)
+    if found or build.is_usable:
+        return Finding("gpu", "ok", say("used: ", "使用中：") + (names or "GPU"))
+    if wanted != "auto":
+        text = say(f"no GPU for --device {wanted}", f"没有可供 --device {wanted} 使用的 GPU")
+        return Finding("gpu", "fail", text, "--device cpu")
+    return Finding("gpu", "ok", say("none seen; the CPU answers", "未检测到，使用 CPU"))
+
+
+def _llama(subject: Subject) -> Iterator[Finding]:
     say = subject.say
     try:
         llama = probe.llama()
@@ -96,7 +140,7 @@ def engine(subject: Subject) -> Iterator[Finding]:
 
 
 def _gpu(subject: Subject, usable: list[Device]) -> Iterator[Finding]:
-    say, seen = subject.say, probe.nvidia_gpus()
+    say, seen = subject.say, [gpu.name for gpu in probe.nvidia_gpus()]
     if usable and subject.settings.gpu_layers != 0:
         yield Finding("gpu", "ok", say("used: ", "使用中：") + ", ".join(d.description for d in usable))
     elif usable:
@@ -107,11 +151,8 @@ def _gpu(subject: Subject, usable: list[Device]) -> Iterator[Finding]:
             f"{', '.join(seen)} is here, but this build of llama.cpp computes on the CPU only",
             f"检测到 {'、'.join(seen)}，但当前的 llama.cpp 只支持 CPU",
         )
-        fix = say(
-            "install an xllamacpp built for CUDA or Vulkan; see its own documentation",
-            "安装支持 CUDA 或 Vulkan 的 xllamacpp，见其文档",
-        )
-        yield Finding("gpu", "warn", text, fix)
+        fix = say("--engine torch computes on it, once this is installed: ", "安装后可用 --engine torch：")
+        yield Finding("gpu", "warn", text, fix + gpus.fix(probe.nvidia_gpus(), say))
     else:
         yield Finding("gpu", "ok", say("none seen; the CPU answers", "未检测到，使用 CPU"))
 
@@ -122,7 +163,7 @@ def model(subject: Subject) -> Iterator[Finding]:
     if settings.engine == "scripted" or settings.engine_url:
         return
     try:
-        found = asyncio.run(_find(settings))
+        found = asyncio.run(_find(settings, choose(settings, say).form))
     except ModelError as error:
         if error.code != "model_offline" or settings.offline:
             yield Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")
@@ -137,13 +178,14 @@ def model(subject: Subject) -> Iterator[Finding]:
         yield _checksum(found, say)
 
 
-async def _find(settings: Settings) -> Model:
+async def _find(settings: Settings, form: models.Form) -> Model:
     return await models.fetch(
         settings.model,
         settings.models_dir,
         on_progress=lambda _: None,
         offline=True,
         is_default=settings.is_default_model,
+        form=form,
     )
 
 
@@ -156,7 +198,7 @@ def _presence(found: Model, settings: Settings, say: Words) -> Finding:
 
 
 def _fit(found: Model, settings: Settings, say: Words) -> Finding:
-    needed = models.memory_needed(found, settings.context * settings.slots)
+    needed = models.memory_needed(found, settings.context * (settings.slots or SLOTS))
     free = models.memory().available_bytes
     text = say(f"needs about {size(needed)}, {size(free)} free", f"约需 {size(needed)}，可用 {size(free)}")
     if needed <= free:
@@ -170,7 +212,7 @@ def _fit(found: Model, settings: Settings, say: Words) -> Finding:
 
 def _checksum(found: Model, say: Words) -> Finding:
     """Reads every byte. The expected sum is the one remembered when the file came, see ``Model``."""
-    digests = [_sha256(found.path.with_name(part)) for part in all_parts(found.path.name)]
+    digests = [_sha256(file) for file in found.files]
     whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
     if whole == found.sha256:
         return Finding("checksum", "ok", f"SHA-256 {whole[:16]}…")

@@ -16,6 +16,10 @@ def failed(code: str, message: str, *, retryable: bool = False) -> Draft:
     return Draft(Kind.FAILED, encode({"code": code, "message": message, "retryable": retryable}))
 
 
+def unsupported(parameter: str) -> str:
+    return f"{parameter!r} cannot be done by this engine. Leave it out."
+
+
 def started(pin: Pin) -> Draft:
     told: dict[str, object] = {"model": pin.model, "seed": pin.sampling.seed}
     if pin.left_out:
@@ -33,15 +37,19 @@ def text_drafts(pieces: list[Piece], chunk: Chunk) -> list[Draft]:
 
 def plain_draft(chunk: Chunk) -> Draft:
     """The event of a chunk that is the answer itself, as nearly all are."""
+    if chunk.logprobs:
+        return _text_draft(Piece("text", chunk.text, chunk.text), chunk)
     return Draft(Kind.TEXT, b'{"text":%b}' % orjson.dumps(chunk.text), encode_seam(None, chunk))
 
 
 def _text_draft(piece: Piece, chunk: Chunk) -> Draft:
     channel, text, raw = piece
-    if channel == "text":
-        data = b'{"text":%b}' % orjson.dumps(text)
-    else:
-        data = encode({"text": text, "channel": channel})
+    told: dict[str, object] = {"text": text}
+    if channel != "text":
+        told["channel"] = channel
+    if chunk.logprobs:
+        told["logprobs"] = chunk.logprobs
+    data = encode(told)
     return Draft(Kind.TEXT, data, encode_seam(None if raw == text else raw, chunk))
 
 

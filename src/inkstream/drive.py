@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from inkstream.admission import Admission, Ticket
 from inkstream.ask import Pin
 from inkstream.conversation import Told
-from inkstream.drafts import done, failed, started
+from inkstream.drafts import done, failed, started, unsupported
 from inkstream.engines import (
     Capabilities,
     Emitted,
@@ -261,6 +261,8 @@ def _refusal(pin: Pin, capabilities: Capabilities, emitted: Emitted) -> Draft | 
             " Continue lets the new one go on.",
             retryable=True,
         )
+    if missing := capabilities.missing(pin.sampling):
+        return failed("unsupported_parameter", unsupported(missing))
     if emitted.text and capabilities.continues == "no":
         return failed(
             "engine_lost",

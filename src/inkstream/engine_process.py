@@ -2,7 +2,7 @@
 
 It can be connected to from its first moment, so a gateway sees the download and the loading. An engine that
 cannot be had is reported with its reason for as long as the process lives: starting it again would change
-nothing.
+nothing. An engine that was ready and is lost takes the process with it: its successor may find all well.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from inkstream import models
+from inkstream.choice import choose
 from inkstream.config import Settings
 from inkstream.display import Progress
-from inkstream.engines import Engine, Phase, Sampling, Status, Weights, create
+from inkstream.engines import NGRAM, Engine, Phase, Sampling, Status, Weights, create
 from inkstream.engines.link import Host
-from inkstream.errors import ConfigError, ModelError
+from inkstream.errors import ConfigError, EngineLost, ModelError
 from inkstream.words import Words, language
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,10 @@ SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 async def offer(settings: Settings, on_listening: Callable[[str], None]) -> None:
-    """Offer the engine at ``settings.engine_url`` (port 0: any) until cancelled. Raises ConfigError."""
+    """Offer the engine at ``settings.engine_url`` (port 0: any) until cancelled.
+
+    Raises ConfigError, and EngineLost where an engine that was ready will not come back in this process.
+    """
     host = Host(settings.engine_key)
     url = await _listen(host, urlsplit(settings.engine_url or "tcp://127.0.0.1:0"))
     on_listening(url)
@@ -62,32 +66,46 @@ async def _listen(host: Host, url: SplitResult) -> str:
 
 
 async def _load_and_offer(settings: Settings, host: Host) -> None:
-    weights, notice = None, None
-    if settings.engine != "scripted":
-        console = Progress(sys.stderr, Words(language(os.environ)), is_terminal=False)
-
-        def on_progress(download: models.Download) -> None:
-            host.report(_downloading(download))
-            console(download)
-
-        found = await models.fetch(
-            settings.model,
-            settings.models_dir,
-            on_progress=on_progress,
-            offline=settings.offline,
-            is_default=settings.is_default_model,
-        )
+    say = Words(language(os.environ))
+    choice = await asyncio.to_thread(choose, settings, say)
+    if choice.warning:
+        logger.warning("%s", choice.warning)
+    weights, draft, notice = None, None, None
+    if choice.engine != "scripted":
+        found = await _fetch(settings, choice.form, host, say)
         weights, notice = _weights(found), found.notice
+    if choice.engine == "torch" and settings.draft_model not in ("", NGRAM):
+        guessing = replace(settings, model=settings.draft_model)
+        draft = _weights(await _fetch(guessing, choice.form, host, say))
     if notice:
-        logger.warning("%s", Words(language(os.environ))(notice["en"], notice["zh"]))
-    async with create(settings, weights) as engine:
+        logger.warning("%s", say(notice["en"], notice["zh"]))
+    host.report(Status(Phase.LOADING))
+    async with create(replace(settings, engine=choice.engine), weights, draft) as engine:
         host.attach(engine, notice)
         try:
             await _announce(engine)
-            await asyncio.get_running_loop().create_future()
+            await _until_lost(engine)
         finally:
             # Before the engine closes: it says that it will not come back, and its successor may.
             await host.aclose()
+
+
+async def _fetch(settings: Settings, form: models.Form, host: Host, say: Words) -> models.Model:
+    """Raises ModelError."""
+    console = Progress(sys.stderr, say, is_terminal=False)
+
+    def on_progress(download: models.Download) -> None:
+        host.report(_downloading(download))
+        console(download)
+
+    return await models.fetch(
+        settings.model,
+        settings.models_dir,
+        on_progress=on_progress,
+        offline=settings.offline,
+        is_default=settings.is_default_model,
+        form=form,
+    )
 
 
 async def _announce(engine: Engine) -> None:
@@ -99,6 +117,16 @@ async def _announce(engine: Engine) -> None:
         logger.info("%s is loaded and answers", engine.describe().model)
     else:
         logger.error("%s", status.message)
+
+
+async def _until_lost(engine: Engine) -> None:
+    """Raises EngineLost. An engine that was never ready is not lost: then this waits for ever."""
+    status = engine.status
+    if status.phase is Phase.GIVEN_UP:
+        await asyncio.get_running_loop().create_future()
+    while status.phase is not Phase.GIVEN_UP:
+        status = await engine.status_after(status)
+    raise EngineLost(status.message or "The engine is lost.")
 
 
 def _weights(model: models.Model) -> Weights:

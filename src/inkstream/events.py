@@ -36,7 +36,7 @@ class Kind(StrEnum):
     """What an event says.
 
     ``started``  ``{model, seed, left_out?}``: the run is pinned and the engine has been asked.
-    ``text``     ``{text, channel?}``: text was added; without ``channel`` it is the answer itself.
+    ``text``     ``{text, channel?, logprobs?}``: text was added; without ``channel`` it is the answer itself.
     ``done``     ``{finish: stop|length, usage, timings}``
     ``stopped``  ``{usage?}``: somebody asked for it.
     ``failed``   ``{code, message, retryable}``

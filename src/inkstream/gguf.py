@@ -55,10 +55,14 @@ class Corrupt(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``metadata`` holds scalars and strings; arrays (vocabulary, merges) are left out."""
+    """``metadata`` holds scalars and strings; arrays (vocabulary, merges) are left out.
+
+    ``elements`` are the numbers in all tensors, whatever their type.
+    """
 
     metadata: dict[str, Any]
     file_bytes: int
+    elements: int
 
     @property
     def architecture(self) -> str:
@@ -101,13 +105,14 @@ def read(path: Path) -> Header:
             raise Corrupt("it does not start with the four letters GGUF")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             try:
-                metadata, needed = _Reader(view).header()
+                reader = _Reader(view)
+                metadata, needed = reader.header()
             except (struct.error, IndexError, OverflowError, RecursionError) as error:
                 raise Corrupt("its header is cut off or damaged") from error
             size = len(view)
     if size < needed:
         raise Corrupt(f"it is cut off: {size:,} of {needed:,} bytes are there")
-    return Header(metadata, size)
+    return Header(metadata, size, reader.elements)
 
 
 class _Reader:
@@ -119,6 +124,7 @@ class _Reader:
     def __init__(self, view: mmap.mmap) -> None:
         self._view = view
         self._at = len(MAGIC)
+        self.elements = 0
 
     def header(self) -> tuple[dict[str, Any], int]:
         """The metadata, and how many bytes the file must have."""
@@ -144,6 +150,7 @@ class _Reader:
         elements: int = prod(self._scalar(U64) for _ in range(dimensions))
         per_block, block_bytes = BLOCKS.get(self._scalar(U32), (1, 0))
         offset: int = self._scalar(U64)
+        self.elements += elements
         return offset + elements // per_block * block_bytes
 
     def _value(self, kind: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from secrets import randbits
 from typing import NamedTuple
 
@@ -98,10 +98,5 @@ def _prefix(ask: Ask, pin: Pin) -> Emitted:
 
 def resolved(given: Sampling, unsaid: Sampling) -> Sampling:
     """The given parameters, for the others what counts where nothing is said, and a seed if there is none."""
-    chosen = {f.name: getattr(given, f.name) for f in fields(given)}
-    for name, value in chosen.items():
-        if value is None or value == ():
-            chosen[name] = getattr(unsaid, name)
-    if chosen["seed"] is None:
-        chosen["seed"] = randbits(SEED_BITS)
-    return Sampling(**chosen)
+    chosen = given.over(unsaid)
+    return chosen if chosen.seed is not None else replace(chosen, seed=randbits(SEED_BITS))

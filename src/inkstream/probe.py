@@ -21,6 +21,24 @@ devices = [
 print(json.dumps({"build": xllamacpp.__version__, "devices": devices}))
 """
 
+TORCH_PROBE = """
+import json, warnings
+warnings.simplefilter("ignore")
+import torch
+usable, reason = torch.cuda.is_available(), ""
+if not usable and torch.version.cuda:
+    try:
+        torch.cuda.init()
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+print(json.dumps({
+    "version": torch.__version__, "cuda": torch.version.cuda, "is_usable": usable, "reason": reason,
+    "architectures": torch.cuda.get_arch_list() if usable else [],
+}))
+"""
+
+GPU_FIELDS = "name,driver_version,compute_cap,memory.total"
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -31,6 +49,29 @@ class Device:
     kind: str
     memory_total: int
     memory_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """An NVIDIA GPU as its driver sees it. ``capability`` is its generation, such as (9, 0)."""
+
+    name: str
+    driver: str
+    capability: tuple[int, int]
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """``cuda`` is the CUDA release that it was built for, None for a CPU build; ``architectures`` are those
+    that it has code for, such as sm_90. ``reason`` is its own word on why it cannot use a GPU.
+    """
+
+    version: str
+    cuda: str | None
+    is_usable: bool = False
+    architectures: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +86,35 @@ def llama() -> Llama:
     return Llama(answer["build"], tuple(Device(**device) for device in answer["devices"]))
 
 
-def nvidia_gpus() -> list[str]:
+def torch_build() -> TorchBuild:
+    """The torch that is installed, and whether it can use a GPU. Raises ProbeError if it does not load."""
+    answer = json.loads(_ask(sys.executable, "-c", TORCH_PROBE).splitlines()[-1])
+    return TorchBuild(**answer | {"architectures": tuple(answer["architectures"])})
+
+
+def nvidia_gpus() -> tuple[Gpu, ...]:
     """What the driver's own program says; empty without it."""
     try:
-        answer = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+        answer = _ask("nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits")
     except ProbeError:
-        return []
-    return [line.strip() for line in answer.splitlines() if line.strip()]
+        return ()
+    return read_gpus(answer)
+
+
+def read_gpus(listing: str) -> tuple[Gpu, ...]:
+    """From nvidia-smi's lines. What it does not know of a GPU it calls ``[N/A]`` or the like."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in listing.splitlines()]
+    return tuple(
+        Gpu(name, driver, _capability(capability), int(mebibytes) << 20 if mebibytes.isdigit() else 0)
+        for name, driver, capability, mebibytes in (
+            row for row in rows if len(row) == GPU_FIELDS.count(",") + 1
+        )
+    )
+
+
+def _capability(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
 
 
 def has_package_index() -> bool:

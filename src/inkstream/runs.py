@@ -21,7 +21,7 @@ from inkstream.admission import Admission
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
 from inkstream.config import Settings
 from inkstream.conversation import Told, made_with
-from inkstream.drafts import STOPPED, failed
+from inkstream.drafts import STOPPED, failed, unsupported
 from inkstream.drive import Drive, Surroundings
 from inkstream.engines import Emitted, Engine, Phase, Status
 from inkstream.errors import (
@@ -105,6 +105,7 @@ class Runs:
             return (await self._log.create(new))[0]
         self._require_engine()
         self.admission.require_room(self._quotas.present, self._quotas.of(principal))
+        self._require_possible(ask)
         with self._quotas.beginning(principal):
             known = await self._told(ask)
             run, is_new = await self._log.create(new)
@@ -121,6 +122,12 @@ class Runs:
                 code=status.code or "engine_given_up",
                 retry_after_seconds=60,
             )
+
+    def _require_possible(self, ask: Ask) -> None:
+        if self.engine.status.phase is not Phase.READY:
+            return
+        if missing := self.engine.describe().missing(ask.sampling):
+            raise Invalid(unsupported(missing), code="unsupported_parameter", param=missing)
 
     async def _told(self, ask: Ask) -> Told | None:
         """The prompt, where the engine is there to say whether it fits. Raises Invalid."""

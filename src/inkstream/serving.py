@@ -17,9 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from inkstream.config import Settings, as_environ
-from inkstream.errors import ConfigError, InkstreamError
+from inkstream.errors import ConfigError, EngineLost, InkstreamError
 from inkstream.probe import free_port
 from inkstream.supervisor import Child, Supervisor, control_channel, lifeline
+
+logger = logging.getLogger(__name__)
+
+ENGINE_LOST = 70
+"""Exit code, sysexits.h's for a fault in software. The parent starts the engine again."""
 
 STANDALONE_ENGINE_URL = "tcp://127.0.0.1:8001"
 
@@ -86,7 +91,12 @@ def run_engine(settings: Settings, *, is_child: bool) -> int:
         if is_child:
             lifeline(_ignore)
         _on_signals(task.cancel)
-        await offer(settings, lambda url: logging.getLogger(__name__).info("the engine listens at %s", url))
+        try:
+            await offer(settings, lambda url: logger.info("the engine listens at %s", url))
+        except EngineLost as error:
+            logger.critical("%s", error.message)
+            # No clean-up: on a device that has failed it may never return.
+            os._exit(ENGINE_LOST)
 
     return _run_child(work(), tell)
 
@@ -143,7 +153,9 @@ def log_to_console(settings: Settings) -> None:
 
 def _child(command: str, settings: Settings) -> Child:
     argv = [sys.executable, "-m", "inkstream", command, "--child"]
-    return Child(command, argv, {**os.environ, **as_environ(settings)})
+    # Bars that libraries draw, each step a line where stderr is no terminal, say what the status says.
+    quiet = {"TQDM_DISABLE": "1"}
+    return Child(command, argv, {**os.environ, **quiet, **as_environ(settings)})
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -11,7 +11,14 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from starlette.responses import Response
 
-from inkstream.api.services import SamplingIn, Services, json_response, principal_of, services
+from inkstream.api.services import (
+    Services,
+    TokenSamplingIn,
+    json_response,
+    principal_of,
+    read_sampling,
+    services,
+)
 from inkstream.api.shapes import chat_json, message_json, run_json
 from inkstream.ask import Ask
 from inkstream.conversation import NEWEST, Tree, fit
@@ -31,7 +38,7 @@ Title = Annotated[str, StringConstraints(strip_whitespace=True, max_length=TITLE
 IdempotencyKey = Annotated[str | None, Header(max_length=KEY_CHARS)]
 
 
-class PartialSamplingIn(SamplingIn):
+class PartialSamplingIn(TokenSamplingIn):
     """What is not given is left as it is elsewhere; null is the model's default."""
 
     @field_validator("stop", mode="before")
@@ -251,7 +258,7 @@ def _asked_with(body: MessageIn, unsaid: dict[str, Any]) -> tuple[str | None, Sa
     """The body's own system prompt and parameters, for the others what counts where nothing is said."""
     system = body.system if "system" in body.model_fields_set else unsaid.get("system")
     given = {**unsaid.get("sampling", {}), **body.sampling.given()}
-    return system, Sampling(**{**given, "stop": tuple(given.get("stop") or ())})
+    return system, read_sampling(given)
 
 
 @router.post("/chats/{chat}/context")

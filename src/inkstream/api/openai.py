@@ -21,7 +21,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from starlette.responses import Response
 
 from inkstream.api.errors import error_body, error_response
-from inkstream.api.services import SamplingIn, Services, json_response, principal_of, services
+from inkstream.api.services import Services, TokenSamplingIn, json_response, principal_of, services
 from inkstream.ask import Ask
 from inkstream.engines import Message, Sampling
 from inkstream.errors import EngineError, EngineLost, InkstreamError, Invalid, NotFound, Overloaded
@@ -33,14 +33,11 @@ router = APIRouter(prefix="/v1")
 SEEDS = 2**31
 LOADING_RETRY_SECONDS = 5
 HUNG_UP = 499  # nobody is there to read it
-CALLERS_FAULT = frozenset({"prompt_too_long"})
+CALLERS_FAULT = frozenset({"prompt_too_long", "unsupported_parameter", "unknown_token"})
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "n": (None, 1),
     "tools": (None, []),
     "functions": (None, []),
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "logit_bias": (None, {}),
     "response_format": (None, {"type": "text"}),
     "modalities": (None, ["text"]),
     "audio": (None,),
@@ -48,6 +45,8 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "web_search_options": (None,),
 }
 """The values at which a parameter that we do not have asks for nothing."""
+
+NO_LOGPROBS: dict[str, Any] = {"content": [], "refusal": None}
 
 
 class UnknownModel(NotFound):
@@ -82,7 +81,7 @@ class StreamOptionsIn(BaseModel):
     include_usage: bool = False
 
 
-class CompletionIn(SamplingIn):
+class CompletionIn(TokenSamplingIn):
     """``model`` may be left out or empty: there is one. ``top_k`` -1 is 0, as in other servers."""
 
     model_config = ConfigDict(extra="allow")
@@ -112,6 +111,10 @@ class CompletionIn(SamplingIn):
                     code="unsupported_parameter",
                     param=name,
                 )
+        if self.top_logprobs and not self.logprobs:
+            raise Invalid(
+                "'top_logprobs' is only for 'logprobs': true.", code="invalid_parameter", param="top_logprobs"
+            )
         if self.stream_options is not None and not self.stream:
             raise Invalid(
                 "'stream_options' is only for 'stream': true.",
@@ -199,7 +202,7 @@ async def create_chat_completion(request: Request, asked: CompletionIn) -> Respo
     if asked.stream:
         writer = _Writer(run, asked.wants_usage)
         return here.follow(principal, run.id, write=writer.frames, opening=b": ok\n\n")
-    return await _while_connected(request, _whole(here, principal, run))
+    return await _while_connected(request, _whole(here, principal, run, asked))
 
 
 class _Writer:
@@ -217,7 +220,8 @@ class _Writer:
                 return self._delta(b'{"role":"assistant","content":""}')
             case Kind.TEXT:
                 field = b"content" if "channel" not in payload else b"reasoning_content"
-                return self._delta(b'{"%b":%b}' % (field, orjson.dumps(payload["text"])))
+                delta = b'{"%b":%b}' % (field, orjson.dumps(payload["text"]))
+                return self._delta(delta, logprobs=orjson.dumps(_logprobs([payload])))
             case Kind.FAILED:
                 return b'data: {"error":%b}\n\n' % orjson.dumps(error_body(_failure(payload)))
             case Kind.DONE | Kind.STOPPED:
@@ -234,10 +238,11 @@ class _Writer:
             identity["usage"] = None
         return b"data: " + orjson.dumps(identity)[:-1]
 
-    def _delta(self, delta: bytes, finish: bytes = b"null") -> bytes:
-        return b'%b,"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}]}\n\n' % (
+    def _delta(self, delta: bytes, finish: bytes = b"null", logprobs: bytes = b"null") -> bytes:
+        return b'%b,"choices":[{"index":0,"delta":%b,"logprobs":%b,"finish_reason":%b}]}\n\n' % (
             self._head,
             delta,
+            logprobs,
             finish,
         )
 
@@ -265,7 +270,7 @@ class _Collector:
         """It always is."""
 
 
-async def _whole(here: Services, principal: str, run: Run) -> Response:
+async def _whole(here: Services, principal: str, run: Run, asked: CompletionIn) -> Response:
     """The answer in one piece. A run that fails is an error reply, whatever it has written."""
     collector = _Collector()
     await here.runs.follow(principal, run.id, 0, collector)
@@ -274,17 +279,19 @@ async def _whole(here: Services, principal: str, run: Run) -> Response:
         raise EngineLost("the server is closing. Ask again.", code="shutting_down")
     if events[-1].kind is Kind.FAILED:
         return error_response(_failure(events[-1].payload), "/v1")
-    return json_response(_completion(run, events))
+    return json_response(_completion(run, events, asked))
 
 
-def _completion(run: Run, events: list[Event]) -> dict[str, Any]:
+def _completion(run: Run, events: list[Event], asked: CompletionIn) -> dict[str, Any]:
     texts = {part["type"]: part["text"] for part in fold(events)}
     model = events[0].payload["model"] if events[0].kind is Kind.STARTED else ""
     ending = events[-1].payload
     message: dict[str, Any] = {"role": "assistant", "content": texts.get("text", "")}
     if "thinking" in texts:
         message["reasoning_content"] = texts["thinking"]
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(ending)}
+    texts_told = [event.payload for event in events if event.kind is Kind.TEXT]
+    logprobs = (_logprobs(texts_told) or NO_LOGPROBS) if asked.logprobs else None
+    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": _finish(ending)}
     return {
         "id": _id(run),
         "object": "chat.completion",
@@ -293,6 +300,12 @@ def _completion(run: Run, events: list[Event]) -> dict[str, Any]:
         "choices": [choice],
         "usage": _usage(ending),
     }
+
+
+def _logprobs(texts: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Those of the texts' tokens, in their order. None where there are none."""
+    told = [token for payload in texts for token in payload.get("logprobs", ())]
+    return {**NO_LOGPROBS, "content": told} if told else None
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:

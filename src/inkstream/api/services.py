@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,9 @@ from inkstream.runs import Runs
 READER_RETRY_SECONDS = 10  # nobody knows when a reader leaves
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+NAMES = {field.name for field in fields(Sampling)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +125,26 @@ class SamplingIn(BaseModel):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     max_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
+    min_tokens: int | None = Field(default=None, ge=0, le=10_000_000)
+    ignore_eos: bool | None = None
     stop: list[StopString] = Field(default=[], max_length=16)
 
     def sampling(self) -> Sampling:
-        given = self.model_dump(include=set(SamplingIn.model_fields))
-        return Sampling(**{**given, "stop": tuple(self.stop)})
+        return read_sampling(self.model_dump(include=NAMES))
+
+
+class TokenSamplingIn(SamplingIn):
+    """With what is about single tokens, for clients that know them."""
+
+    logit_bias: dict[TokenId, Bias] | None = Field(default=None, max_length=1024)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+
+
+def read_sampling(given: Mapping[str, Any]) -> Sampling:
+    """From JSON, where nothing may be null."""
+    lists = {"stop": tuple(given.get("stop") or ()), "logit_bias": given.get("logit_bias") or {}}
+    return Sampling(**{**given, **lists})
 
 
 def services(request: Request) -> Services:

@@ -6,16 +6,25 @@ One shape, one file per implementation; ``tests/test_engines.py`` runs one suite
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+import asyncio
+import importlib
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from inkstream import gpus, probe
 from inkstream.config import Settings
 from inkstream.errors import ModelError
+
+NGRAM = "ngram"
+"""The draft model that is none: what the text has said before is guessed again."""
+
+SLOTS = 4
+"""Answers at a time where the settings do not say: what a CPU computes together without being slow."""
 
 
 class Phase(StrEnum):
@@ -46,7 +55,13 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. None means: the engine's default for this model."""
+    """How tokens are drawn. None means: the engine's default for this model.
+
+    ``min_tokens`` is how many come before a token may end the answer; a stop string ends it all the same.
+    ``ignore_eos`` lets no token end it. ``logit_bias`` is added to the logits of the tokens whose ids it
+    names, as text, because JSON has no other names. With ``logprobs`` each token comes with its logarithmic
+    probability and those of the ``top_logprobs`` likeliest in its place.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -57,7 +72,21 @@ class Sampling:
     frequency_penalty: float | None = None
     seed: int | None = None
     max_tokens: int | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     stop: tuple[str, ...] = ()
+    logit_bias: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def given(self) -> dict[str, Any]:
+        """What is said, by name."""
+        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in said.items() if value is not None and value not in ((), {})}
+
+    def over(self, unsaid: Sampling) -> Sampling:
+        """What is said here; for the rest, what is said there."""
+        return replace(unsaid, **self.given())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +96,7 @@ class Capabilities:
     ``fingerprint`` changes whenever a continuation could read differently: weights, template, context.
     ``continues`` says from what a cut answer goes on; ``exact_seam`` whether it then ends with the text
     that the undisturbed one would have had. ``slots`` is how many requests are batched together.
+    ``lacks`` names the fields of ``Sampling`` that this engine cannot do.
     """
 
     engine: str
@@ -77,8 +107,12 @@ class Capabilities:
     continues: Literal["ids", "text", "no"]
     exact_seam: bool
     defaults: Sampling
-    logprobs: bool = False
+    lacks: tuple[str, ...] = ()
     speculation: str | None = None
+
+    def missing(self, sampling: Sampling) -> str | None:
+        """What is asked for and cannot be done. Asking for nothing (0, False) can."""
+        return next((name for name in self.lacks if getattr(sampling, name)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +158,17 @@ class Emitted:
 class Chunk(NamedTuple):
     """Raw text that never ends inside a character, with what it cost.
 
-    ``ids`` is None where the engine cannot tell them exactly. A tuple because there is one per token: a
-    frozen dataclass takes four times as long to make.
+    ``ids`` is None where the engine cannot tell them exactly. ``logprobs`` has an entry for each token
+    where they were asked for, in OpenAI's shape: ``{token, logprob, bytes, top_logprobs: [{token, logprob,
+    bytes}…]}``, natural logarithms of what the model itself thinks, before any rule of the sampling.
+
+    A tuple because there is one per token: a frozen dataclass takes four times as long to make.
     """
 
     text: str
     tokens: int
     ids: tuple[int, ...] | None = None
-    logprobs: Any = None
+    logprobs: list[dict[str, Any]] | None = None
 
 
 def merged(chunks: Sequence[Chunk]) -> Chunk:
@@ -209,7 +246,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model file that is completely there. ``sha256`` in hexadecimal spares an engine computing it.
+    """A model file, or the folder of a checkpoint, that is completely there.
+
+    ``sha256`` in hexadecimal spares an engine computing it.
 
     ``defaults`` is what the model's makers recommend where the file itself does not say.
     """
@@ -221,8 +260,11 @@ class Weights:
 
 
 @asynccontextmanager
-async def create(settings: Settings, weights: Weights | None = None) -> AsyncGenerator[Engine]:
-    """The engine that the settings name, closed at the end of the block.
+async def create(
+    settings: Settings, weights: Weights | None = None, draft: Weights | None = None
+) -> AsyncGenerator[Engine]:
+    """The engine that the settings name, closed at the end of the block. ``draft`` is a model that
+    guesses for ``torch`` what the other will say.
 
     It loads while the block runs, and its status tells how that goes, a failure included. All but
     ``scripted`` need ``weights``. Raises ConfigError for a bad script.
@@ -238,12 +280,19 @@ async def create(settings: Settings, weights: Weights | None = None) -> AsyncGen
         return
     if weights is None:
         raise ModelError(f"The engine '{settings.engine}' needs a model file.")
+    opened = _torch(settings, weights, draft) if settings.engine == "torch" else _llama(settings, weights)
+    async with opened as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _llama(settings: Settings, weights: Weights) -> AsyncGenerator[Engine]:
     from inkstream.engines.llama import Launch, LlamaEngine  # noqa: PLC0415 - the chosen one alone
 
     launch = Launch(
         path=weights.path,
         context=settings.context,
-        slots=settings.slots,
+        slots=settings.slots or SLOTS,
         threads=settings.threads,
         gpu_layers=settings.gpu_layers,
         is_verbose=settings.log_level == "debug",
@@ -251,3 +300,41 @@ async def create(settings: Settings, weights: Weights | None = None) -> AsyncGen
     )
     async with LlamaEngine.local(launch, weights.name, weights.defaults).loading() as engine:
         yield engine
+
+
+@asynccontextmanager
+async def _torch(settings: Settings, weights: Weights, draft: Weights | None) -> AsyncGenerator[Engine]:
+    # Importing torch takes seconds, in which gateways want to connect.
+    module = await asyncio.to_thread(_imported, "inkstream.engines.torch.engine")
+    launch = module.Launch(
+        path=weights.path,
+        context=settings.context,
+        slots=settings.slots,
+        queue=settings.queue,
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.threads,
+        name=weights.name,
+        sha256=weights.sha256,
+        defaults=weights.defaults,
+        ngram=settings.draft_model == NGRAM,
+        draft_model=draft.path if draft else None,
+        quantize="" if settings.quantize == "none" else settings.quantize,
+    )
+    async with module.TorchEngine(launch).loading() as engine:
+        yield engine
+
+
+def _imported(name: str) -> Any:
+    """A module of ours that needs optional packages. Raises ModelError where one is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("inkstream"):
+            raise
+        line = gpus.install_line(gpus.fitting_build(probe.nvidia_gpus()))
+        raise ModelError(
+            f"The torch engine needs the package '{error.name}', which is not installed. Install torch and "
+            f"the extra inkstream[torch]: {line}",
+            code="engine_missing",
+        ) from error

@@ -7,6 +7,7 @@ Deliberate oddities:
   several tokens it names only the last one.
 - Stop strings are matched here and never sent: the server cannot match across a seam.
 - A seeded answer that goes on is drawn with another seed, or it would reuse the draws of its beginning.
+- Of a character that spans several tokens the server tells one probability, that of the last token.
 - A budget of nothing is never sent: the server would still generate one token.
 """
 
@@ -17,7 +18,6 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import fields
 from typing import Any, Self
 
 import orjson
@@ -39,6 +39,7 @@ from inkstream.engines import (
 from inkstream.engines.llama_client import LlamaClient, failure
 from inkstream.engines.llama_prompts import LlamaPrompts
 from inkstream.engines.llama_server import Launch, LlamaServer, read_header, read_through
+from inkstream.engines.logprobs import Likelihood, entry
 from inkstream.engines.stops import StopMatcher
 from inkstream.errors import EngineFailed, EngineLost, InkstreamError
 
@@ -230,6 +231,7 @@ class LlamaEngine:
             slots=props["total_slots"],
             continues="text",
             exact_seam=False,
+            lacks=("min_tokens",),
             defaults=_defaults(props["default_generation_settings"]["params"], self._defaults),
         )
 
@@ -281,6 +283,7 @@ class _Answer:
         self._cached = 0
         self._stop_type: str | None = None
         self._last = ""
+        self._logprobs: list[dict[str, Any]] = []
 
     @property
     def is_over(self) -> bool:
@@ -325,13 +328,21 @@ class _Answer:
     def _add(self, event: dict[str, Any]) -> str:
         self._first_token = self._first_token or time.monotonic()
         self._predicted = event["tokens_predicted"]
+        self._logprobs += map(self._likelihood, event.get("completion_probabilities", ()))
         if event["stop"]:
             self._stop_type = event["stop_type"]
         return self._stops.feed(event["content"])
 
     def _chunk(self, text: str) -> Chunk:
         tokens, self._told = self._predicted - self._told, self._predicted
-        return Chunk(text, tokens)
+        if not self._request.sampling.logprobs:
+            return Chunk(text, tokens)
+        logprobs, self._logprobs = self._logprobs, []
+        return Chunk(text, tokens, logprobs=logprobs)
+
+    def _likelihood(self, told: dict[str, Any]) -> dict[str, Any]:
+        rivals = told["top_logprobs"][: self._request.sampling.top_logprobs or 0]
+        return entry(_likelihood(told), map(_likelihood, rivals))
 
 
 def _completion(request: Request, emitted: Emitted, ids: list[int], limit: int) -> dict[str, Any]:
@@ -346,16 +357,24 @@ def _completion(request: Request, emitted: Emitted, ids: list[int], limit: int) 
     for ours, theirs in PARAMETERS.items():
         if (value := getattr(sampling, ours)) is not None:
             body[theirs] = value
+    body["ignore_eos"] = bool(sampling.ignore_eos)
+    body["logit_bias"] = [[int(id), bias] for id, bias in sampling.logit_bias.items()]
+    if sampling.logprobs:
+        # Asked for no rivals, the server tells nothing of the token either.
+        body["n_probs"] = max(sampling.top_logprobs or 0, 1)
     if sampling.seed is not None:
         body["seed"] = (sampling.seed + emitted.tokens) % SEEDS
     return body
 
 
+def _likelihood(told: dict[str, Any]) -> Likelihood:
+    return bytes(told["bytes"]), told["logprob"]
+
+
 def _defaults(params: dict[str, Any], wanted: Sampling) -> Sampling:
     # llama.cpp keeps 32-bit floats: 0.8 comes back as 0.800000011920929.
     told = {ours: round(params[theirs], 6) for ours, theirs in PARAMETERS.items() if theirs in params}
-    given = {f.name: value for f in fields(wanted) if (value := getattr(wanted, f.name)) not in (None, ())}
-    return Sampling(**{**told, **given})
+    return wanted.over(Sampling(**told, ignore_eos=False, logprobs=False, top_logprobs=0))
 
 
 def _too_long(tokens: int, context: int) -> EngineFailed:

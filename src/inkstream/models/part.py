@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
-from inkstream import gguf
+from inkstream.models import checkpoint
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ class Part:
         digest = self._digest.hexdigest()
         try:
             self._check(digest)
-        except (WrongContent, gguf.Corrupt) as error:
+        except (WrongContent, checkpoint.Broken) as error:
             self._discard()
             raise WrongContent(str(error)) from error
         self._path.replace(self._target)
@@ -138,7 +138,7 @@ class Part:
     def _check(self, digest: str) -> None:
         if self.identity.sha256 not in (None, digest):
             raise WrongContent(f"its SHA-256 is {digest}, {self.identity.sha256} was promised")
-        gguf.read(self._path)
+        checkpoint.require_whole(self._path, self._target.name)
 
     def _discard(self) -> None:
         self._path.unlink(missing_ok=True)

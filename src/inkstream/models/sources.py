@@ -136,8 +136,8 @@ def cached(wish: Wish, environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The GGUF files below a folder as a hub would list them. A link whose target is gone is none."""
-    return [path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf") if path.is_file()]
+    """The files below a folder as a hub would list them. A link whose target is gone is none."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def all_cached(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
@@ -228,6 +228,11 @@ def _read(response: httpx.Response, take: Callable[[Any], dict[str, Any]]) -> di
 
 def _chosen(names: Iterable[str], wish: Wish, host: str) -> tuple[str, ...]:
     chosen = choose(names, wish)
+    if not chosen and wish.form == "checkpoint":
+        raise SourceFailed(
+            f"{host} has no whole checkpoint in {wish.repo} (config.json, model.safetensors and a tokenizer)",
+            code="model_not_found",
+        )
     if not chosen:
         there = ", ".join(sorted(name for name in names if name.lower().endswith(".gguf"))) or "none"
         raise SourceFailed(

@@ -51,7 +51,10 @@ def read_status(value: dict[str, Any]) -> Status:
 
 
 def read_capabilities(value: dict[str, Any] | None) -> Capabilities | None:
-    return None if value is None else Capabilities(**value | {"defaults": _read_sampling(value["defaults"])})
+    if value is None:
+        return None
+    read = {"defaults": _read_sampling(value["defaults"]), "lacks": tuple(value["lacks"])}
+    return Capabilities(**value | read)
 
 
 def _read_chunk(value: list[Any]) -> Chunk:

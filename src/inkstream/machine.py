@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a model takes."""
+"""How much memory and how many cores there are, and how much a model takes."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ def memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) ->
 def bytes_needed(size_bytes: int, kv_bytes_per_token: int, context_tokens: int) -> int:
     """Weights, the cache of ``context_tokens`` (of all slots together) at 16 bits, and buffers."""
     return size_bytes + kv_bytes_per_token * context_tokens + RUNTIME_BYTES
+
+
+def spare_cores() -> int:
+    """All cores that we may use but one.
+
+    Threads that compute together spin while they wait for each other. Where as many of them as cores share
+    the machine with a server and a browser, the slowest decides: llama.cpp's speed falls to a tenth.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
 
 
 def _meminfo(path: Path) -> dict[str, int]:

@@ -1,0 +1,86 @@
+"""Which device computes, for how many at a time, and how much of its memory the cache may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from inkstream import gpus, probe
+from inkstream.engines.torch.cache import PAGE, SCRATCH
+from inkstream.engines.torch.drafting import Drafting
+from inkstream.engines.torch.forward import Weights
+from inkstream.engines.torch.memory import free_bytes, require_cache
+from inkstream.engines.torch.runner import PlainRunner, Runner
+from inkstream.errors import ModelError
+from inkstream.words import Words
+
+GPU_SLOTS, CPU_SLOTS = 64, 4
+GPU_SHARE, CPU_SHARE = 0.85, 0.5
+"""Of the memory that is free when the weights are loaded. The rest is for what a step needs in between."""
+
+
+def choose_device(wanted: str) -> torch.device:
+    """``auto``: a GPU where there is one. Raises ModelError rather than leave a GPU unused unasked."""
+    device = torch.device("cuda" if wanted == "auto" and _expects_gpu() else wanted.replace("auto", "cpu"))
+    if device.type == "cuda":
+        _require_gpu(device)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise _unusable("This torch, or this machine, has no Metal device (--device mps).")
+    return device
+
+
+def default_slots(device: torch.device) -> int:
+    return GPU_SLOTS if device.type == "cuda" else CPU_SLOTS
+
+
+def pages_that_fit(weights: Weights, wanted_tokens: int, drafting: Drafting | None = None) -> int:
+    """Pages for so many tokens, or for as many as there is memory for, and the scratch page. Raises
+    ModelError where that is too little for an answer.
+    """
+    per_token = weights.shape.cache_bytes(weights.dtype) + (drafting.cache_bytes if drafting else 0)
+    free = int(free_bytes(weights.device) * (GPU_SHARE if weights.device.type == "cuda" else CPU_SHARE))
+    if free // per_token < wanted_tokens:
+        require_cache(free // per_token, per_token, free)
+    return max(min(wanted_tokens, free // per_token) // PAGE, 1) + SCRATCH + 1
+
+
+def create_runner(
+    weights: Weights,
+    stops: Sequence[int],
+    seats: int,
+    pages: int,
+    context: int,
+    captured: Callable[[int, int], None] = lambda done, total: None,
+    drafting: Drafting | None = None,
+) -> Runner:
+    """The runner for the device on which the weights are. ``captured`` hears of each graph of so many."""
+    if weights.device.type != "cuda":
+        return PlainRunner(weights, stops, seats, pages, drafting)
+    from inkstream.engines.torch.graphs import (  # noqa: PLC0415 - Triton is there with CUDA alone
+        GraphRunner,
+        Options,
+    )
+
+    return GraphRunner(weights, stops, seats, pages, context, Options(captured=captured, drafting=drafting))
+
+
+def _expects_gpu() -> bool:
+    return torch.cuda.is_available() or bool(probe.nvidia_gpus())
+
+
+def _require_gpu(device: torch.device) -> None:
+    """Raises ModelError with what stands in the way, and the line that installs what fits."""
+    if not torch.cuda.is_available():
+        build = probe.TorchBuild(torch.__version__, torch.version.cuda)
+        problem = gpus.problem(probe.nvidia_gpus(), build, Words("en"))
+        raise _unusable(
+            f"{problem.text} {problem.fix}" if problem else "torch finds no GPU here that it can compute on."
+        )
+    if (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise _unusable(f"There is no {device}: torch sees {count} GPU{'s' * (count > 1)}, from cuda:0 on.")
+
+
+def _unusable(message: str) -> ModelError:
+    return ModelError(f"{message} --device cpu computes without it.", code="gpu_unusable")

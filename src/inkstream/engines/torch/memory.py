@@ -1,0 +1,90 @@
+"""Whether there is memory for the weights, and what to do where there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from inkstream import gguf, machine, safetensors
+from inkstream.errors import ModelError
+
+GIB = 1 << 30
+LEAST_TOKENS = 256
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""How allocators say it that have no exception of their own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can be taken on the device now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return machine.memory().available_bytes
+
+
+@contextmanager
+def within_memory(path: Path, device: torch.device) -> Iterator[None]:
+    """Where memory runs out while loading, say so, and what takes less. Raises ModelError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{path.name} does not fit: the memory of {device} ran out while it was loaded, with "
+            f"{free_bytes(device) / GIB:.1f} GiB free. Take fewer --slots, a shorter --context, a smaller "
+            f"--dtype or a smaller model{_elsewhere(device)}.",
+            code="model_too_large",
+        ) from error
+
+
+def require_room(path: Path, device: torch.device, dtype: torch.dtype, share: float = 1.0) -> None:
+    """Refuse what the system would end with a kill. Raises ModelError.
+
+    ``share`` is what quantised weights take of the whole ones, which main memory holds first all the same.
+    """
+    numbers, free = elements(path), free_bytes(device)
+    needed = numbers * dtype.itemsize * (share if device.type == "cuda" else 1.0)
+    if needed <= free:
+        return
+    half = "--dtype bfloat16 takes half of that" if dtype is torch.float32 else ""
+    fitting = f"{free / 2e9:.1f} billion parameters fit in 16 bits ('inkstream models' lists models)"
+    raise ModelError(
+        f"{path.name} needs {needed / GIB:.1f} GiB for its {numbers / 1e9:.1f} billion "
+        f"parameters in {str(dtype).removeprefix('torch.')}, and {device} has {free / GIB:.1f} GiB free. "
+        f"{'; '.join(filter(None, (half, fitting)))}{_elsewhere(device)}.",
+        code="model_too_large",
+    )
+
+
+def require_cache(tokens: int, bytes_per_token: int, free: int) -> None:
+    """An answer needs a cache of some length. Raises ModelError."""
+    if tokens < LEAST_TOKENS:
+        raise ModelError(
+            f"Beside the weights {free / GIB:.2f} GiB are free: at {bytes_per_token >> 10} KiB a token a "
+            f"context of {tokens}, and {LEAST_TOKENS} are the least. Take a smaller --dtype or a "
+            "smaller model, or end what else uses the memory.",
+            code="model_too_large",
+        )
+
+
+def _elsewhere(device: torch.device) -> str:
+    return ", or compute in main memory with --device cpu" if device.type == "cuda" else ""
+
+
+def elements(path: Path) -> int:
+    """How many numbers the weights are; 0 where the files do not say. Raises ModelError."""
+    files = path.glob("*.safetensors") if path.is_dir() else [path]
+    try:
+        headers = [gguf.read(file) if file.suffix == ".gguf" else safetensors.read(file) for file in files]
+    except (gguf.Corrupt, safetensors.Corrupt, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {error}.", code="model_corrupt") from error
+    return sum(header.elements for header in headers)
