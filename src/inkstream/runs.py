@@ -37,6 +37,7 @@ from inkstream.errors import (
 from inkstream.events import Cursor, Parts, fold
 from inkstream.history import History, Message
 from inkstream.log import Log, NewRun, Reader, Run
+from inkstream.news import Item, News
 from inkstream.pinning import events_of, told
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,6 @@ BEATS_PER_ROUND = 10
 EXPIRE_ROWS = 64
 FIRST_READER_SECONDS = 10.0  # how long a run that dies with its reader waits for the first one
 STOP_WAIT_SECONDS = 2.0
-LIVE_BACKLOG = 256
 
 UNREACHABLE = Status(
     Phase.GIVEN_UP,
@@ -59,17 +59,23 @@ class Runs:
     """``async with Runs.open(...)``: recovers what a dead process left, and ends no run when it closes."""
 
     def __init__(
-        self, log: Log, history: History, engine: Engine, settings: Settings, on_progress: Callable[[], None]
+        self,
+        log: Log,
+        history: History,
+        engine: Engine,
+        settings: Settings,
+        news: News,
+        on_progress: Callable[[], None],
     ) -> None:
         self.engine = engine
         self.history = history
         self.admission = Admission(settings.queue)
         self._log = log
         self._settings = settings
+        self._news = news
         self._around = Surroundings(log, engine, self.admission, on_progress)
         self._drives: dict[str, Drive] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._live: set[asyncio.Queue[Run | Status | None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -80,9 +86,10 @@ class Runs:
         history: History,
         engine: Engine,
         settings: Settings,
+        news: News,
         on_progress: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Self]:
-        runs = cls(log, history, engine, settings, on_progress)
+        runs = cls(log, history, engine, settings, news, on_progress)
         try:
             await runs.recover()
             runs._spawn(runs._watch_engine())
@@ -146,7 +153,7 @@ class Runs:
         if ask.linger_seconds is not None:
             self._arm(drive, max(ask.linger_seconds, FIRST_READER_SECONDS))
         drive.task = self._spawn(self._drive(drive))
-        self._tell(run)
+        self._news.tell(run)
 
     async def _drive(self, drive: Drive) -> None:
         try:
@@ -167,7 +174,7 @@ class Runs:
         if answer is not None:
             await self.history.upsert(await self._message(run, answer))
         await self._log.settle(run_id)
-        self._tell(run)
+        self._news.tell(run)
 
     async def _message(self, run: Run, answer: Message) -> Message:
         """The message as the log tells it now."""
@@ -321,7 +328,7 @@ class Runs:
             payload = asdict(status)
             for drive in list(self._drives.values()):
                 drive.note("engine", payload)
-            self._tell(status)
+            self._news.tell(status)
             if status.phase is Phase.GIVEN_UP:
                 self._fail_all(status)
             status = await self._next_status(status)
@@ -350,30 +357,11 @@ class Runs:
     # The live feed
 
     @asynccontextmanager
-    async def live(
-        self, principal: str
-    ) -> AsyncIterator[tuple[list[Run], asyncio.Queue[Run | Status | None]]]:
-        """The principal's living runs, and a queue of what starts and ends from now on.
-
-        A subscriber that leaves its queue full gets None instead of what was in it, and must subscribe anew.
-        """
-        queue: asyncio.Queue[Run | Status | None] = asyncio.Queue(LIVE_BACKLOG)
-        self._live.add(queue)
-        try:
+    async def live(self, principal: str) -> AsyncIterator[tuple[list[Run], asyncio.Queue[Item | None]]]:
+        """The principal's living runs, and what happens from now on; see ``News.listen``."""
+        with self._news.listen(principal) as queue:
             runs = [await self._log.get(run) for run in list(self._drives)]
             yield [run for run in runs if run and run.principal == principal], queue
-        finally:
-            self._live.discard(queue)
-
-    def _tell(self, news: Run | Status) -> None:
-        for queue in list(self._live):
-            try:
-                queue.put_nowait(news)
-            except asyncio.QueueFull:
-                self._live.discard(queue)
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(None)
 
     # Tasks
 

@@ -17,6 +17,7 @@ from inkstream.engines import Engine, Sampling
 from inkstream.events import Event, encode
 from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
+from inkstream.news import News
 from inkstream.runs import Runs
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
@@ -65,9 +66,10 @@ async def open_services(
     """
     log = await SqliteLog.open(settings.data_dir, durability=settings.durability)
     try:
-        history = await History.open(settings.data_dir)
+        news = News()
+        history = await History.open(settings.data_dir, news.tell)
         try:
-            async with Runs.open(log, history, engine, settings, on_progress) as runs:
+            async with Runs.open(log, history, engine, settings, news, on_progress) as runs:
                 yield Services(settings, history, runs, streams)
         finally:
             await history.aclose()
