@@ -455,7 +455,9 @@ async def test_an_import_that_is_repeated_brings_nothing_twice(tmp_path: Path) -
 
 
 async def test_a_conversation_without_times_is_of_now_and_is_known_again_later(tmp_path: Path) -> None:
-    chat = {"title": "timeless", "mapping": {"a": gpt("a", None, "user", "hello")}}
+    node = gpt("a", None, "user", "hello")
+    del node["message"]["create_time"]
+    chat = {"title": "timeless", "mapping": {"a": node}}
     async with serving(tmp_path) as live, client(live) as http:
         replies = [(await http.post("/api/import", content=orjson.dumps([chat]))).json() for _ in range(2)]
         [found] = (await get(http, "/api/chats", "page"))["chats"]

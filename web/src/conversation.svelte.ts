@@ -15,7 +15,7 @@ import type { Link } from './stream/sse.ts'
 import {
   isTerminal,
   placeOf,
-  type Chat,
+  type ChatNews,
   type EngineStatus,
   type LiveNews,
   type Message,
@@ -33,7 +33,6 @@ export interface Live {
   readonly isReplay: boolean
 }
 
-const EARLIER_CHATS = 8
 const UNREAD_PAUSE_MS = 1_000
 
 export class Conversation {
@@ -51,13 +50,15 @@ export class Conversation {
   draft = $state.raw('')
   engine = $state.raw<EngineStatus | null>(null)
   serverLink = $state.raw<Link>('connecting')
-  earlier = $state.raw<readonly Chat[]>([])
+  /** Hears all that the server tells, as it arrives: there is one connection for the whole page. */
+  onNews: (news: readonly LiveNews[]) => void = () => {}
 
   readonly #api: Api
   readonly #world: World
   readonly #network = new Network()
   /** Ends whatever the conversation shown before was waiting for. */
   #shown = new AbortController()
+  #through: string | null = null
   /** Ends the attempts to send what is taken back. */
   #sending = new AbortController()
   #watching = new AbortController()
@@ -73,11 +74,12 @@ export class Conversation {
     return this.live !== null || this.outgoing !== null || isUnknown
   }
 
-  /** Show a chat, or an empty page for a new one. */
-  async open(chat: string | null): Promise<void> {
+  /** Show a chat, on a branch with the message `through` where one is given, or an empty page for a new one. */
+  async open(chat: string | null, through: string | null = null): Promise<void> {
     this.#shown.abort()
     this.#shown = new AbortController()
     this.chat = chat
+    this.#through = through
     this.title = ''
     this.messages = []
     this.live = null
@@ -88,7 +90,7 @@ export class Conversation {
     this.draft = kept.get(`draft.${chat ?? 'new'}`) ?? ''
     const { outgoing } = this
     const { signal } = this.#shown
-    await (chat === null ? this.#listEarlier() : this.#load(chat))
+    if (chat !== null) await this.#load(chat)
     // What has been asked or taken back meanwhile is under way already, or no longer wanted.
     if (!signal.aborted && outgoing && this.outgoing === outgoing) await this.#send(outgoing)
   }
@@ -158,7 +160,10 @@ export class Conversation {
       const options = { url: this.#api.liveUrl, ...this.#way(signal) }
       for await (const got of followLive(options)) {
         if (typeof got === 'string') this.serverLink = got
-        else for (const news of got) this.#hearNews(news)
+        else {
+          this.onNews(got)
+          for (const news of got) this.#hearNews(news)
+        }
       }
     } catch (error) {
       this.#refuse(error)
@@ -173,23 +178,32 @@ export class Conversation {
       case 'snapshot':
         this.engine = news.engine
         return this.#reconcile()
+      case 'chat':
+        if (news.id === this.chat) this.#hearOfChat(news)
+        return
       case 'run':
         if (news.run.chat === this.chat && news.run.id !== this.live?.run) this.#reconcile()
     }
+  }
+
+  #hearOfChat({ chat }: ChatNews): void {
+    if (chat === null) this.#leaveDeleted()
+    else if (this.loadProblem !== null) void this.open(chat.id)
+    else this.title = chat.title
+  }
+
+  #leaveDeleted(): void {
+    this.#shown.abort()
+    this.#shown = new AbortController()
+    this.live = null
+    this.isLoading = false
+    this.loadProblem = new ApiError('refused', 'chat_deleted', 'the chat is deleted')
   }
 
   /** Read the chat again where something may have happened to it without us. */
   #reconcile(): void {
     if (this.chat !== null && !this.isBusy && !this.isLoading) {
       void this.#load(this.chat)
-    }
-  }
-
-  async #listEarlier(): Promise<void> {
-    try {
-      this.earlier = (await this.#api.chats()).slice(0, EARLIER_CHATS)
-    } catch (error) {
-      this.#refuse(error)
     }
   }
 
@@ -205,7 +219,7 @@ export class Conversation {
       this.title = contents.chat.title
       // What has been asked meanwhile is newer than what was read.
       if (this.messages !== before) return
-      this.messages = newestPath(contents.messages)
+      this.messages = newestPath(contents.messages, this.#through)
     } catch (error) {
       if (!signal.aborted) this.loadProblem = this.#refuse(error)
       return

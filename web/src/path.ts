@@ -2,18 +2,27 @@
 import type { Answer } from './stream/fold.ts'
 import type { Message } from './stream/wire.ts'
 
-/** From the root to the newest message that nothing follows. Parents come before their children. */
-export function newestPath(messages: readonly Message[]): readonly Message[] {
+/**
+ * From the root to the newest message that nothing follows, on a branch with the message `through` where that is
+ * there. Parents come before their children.
+ */
+export function newestPath(
+  messages: readonly Message[],
+  through: string | null = null,
+): readonly Message[] {
   const byId = new Map(messages.map((message) => [message.id, message]))
   const parents = new Set(messages.map((message) => message.parent))
-  const leaves = messages.filter((message) => !parents.has(message.id))
-  const newest = leaves.reduce<Message | undefined>(
-    (best, leaf) => (best && best.created_at > leaf.created_at ? best : leaf),
-    undefined,
-  )
+  const leaves = messages.filter((message) => !parents.has(message.id)).reverse()
+  const paths = leaves
+    .sort((one, other) => other.created_at - one.created_at)
+    .map((leaf) => pathTo(leaf, byId))
+  return paths.find((path) => path.some(({ id }) => id === through)) ?? paths[0] ?? []
+}
+
+function pathTo(leaf: Message, byId: ReadonlyMap<string, Message>): readonly Message[] {
   const path: Message[] = []
   for (
-    let at = newest;
+    let at: Message | undefined = leaf;
     at !== undefined;
     at = at.parent === null ? undefined : byId.get(at.parent)
   ) {
