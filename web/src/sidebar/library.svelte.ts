@@ -11,7 +11,7 @@ import { Imports } from './imports.svelte.ts'
 import { continued, heard } from './list.ts'
 import { Search } from './search.svelte.ts'
 
-const PAGE = 50
+const PAGE = 100
 /** The server gives no more at once. */
 const LONGEST_PAGE = 200
 

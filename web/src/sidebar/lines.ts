@@ -35,21 +35,22 @@ export function linesOf(chats: readonly Chat[], now: Date): Lines {
   return { lines, height }
 }
 
-/** The lines between two heights, and the one with `keep` as its key wherever it is. */
+/** The lines between two heights, and those with the keys `keep` wherever they are. */
 export function near(
   { lines }: Lines,
   from: number,
   to: number,
-  keep: string | null = null,
+  keep: readonly string[] = [],
 ): readonly Line[] {
   const first = firstFrom(lines, from - Math.max(CHAT_HEIGHT, SPAN_HEIGHT))
   const last = firstFrom(lines, to)
-  const at = keep === null ? -1 : lines.findIndex(({ key }) => key === keep)
-  const kept = lines.slice(at, at + 1)
-  if (at < 0 || (at >= first && at < last)) return lines.slice(first, last)
-  return at < first
-    ? [...kept, ...lines.slice(first, last)]
-    : [...lines.slice(first, last), ...kept]
+  const isKept = ({ key }: Line): boolean => keep.includes(key)
+  if (keep.length === 0) return lines.slice(first, last)
+  return [
+    ...lines.slice(0, first).filter(isKept),
+    ...lines.slice(first, last),
+    ...lines.slice(last).filter(isKept),
+  ]
 }
 
 /** The index of the first line that begins at `top` or below it. */

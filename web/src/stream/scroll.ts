@@ -50,6 +50,8 @@ export interface Stick {
    * below it without any motion, until that is full.
    */
   readonly toQuestion: (find: () => HTMLElement | null) => void
+  /** Put a part of the content near the top and leave it there. */
+  readonly toPart: (part: HTMLElement) => void
   readonly destroy: () => void
 }
 
@@ -104,6 +106,14 @@ export function stick(
     toQuestion: (find) => {
       room.make(find)
       toEnd()
+    },
+    toPart: (part) => {
+      room.drop()
+      const above = part.getBoundingClientRect().top - scroller.getBoundingClientRect().top
+      scroller.scrollTop += above - ABOVE_QUESTION_PX
+      const { top, view, content } = positionOf(scroller)
+      set({ follows: content - view - top <= DRIFT_PX, top, content })
+      inPlace.remember()
     },
     destroy: () => {
       left.abort()
