@@ -18,7 +18,6 @@ from tests.browsing import Open, Serve, Server, ask, plain, until, until_ended, 
 pytestmark = pytest.mark.real
 
 DAY = 86_400.0
-FOCUSED = "() => document.activeElement"
 
 
 @pytest.fixture
@@ -27,10 +26,6 @@ def http(serve: Serve) -> Iterator[httpx.Client]:
     server = serve({"answer": "As it should be.", "tokens_per_second": 400})
     with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
         yield client
-
-
-def url_of(http: httpx.Client) -> str:
-    return str(http.base_url)
 
 
 def chat(title: str, days_ago: float = 0.0, *said: str) -> dict[str, Any]:
@@ -75,7 +70,7 @@ def open_options(page: Page, title: str) -> None:
 
 def test_chats_are_grouped_by_day_in_both_languages(http: httpx.Client, open_page: Open) -> None:
     seed(http, chat("of now"), chat("of the week", 4), chat("of old", 900))
-    page = open_page(url_of(http))
+    page = open_page(str(http.base_url))
     headings = page.get_by_role("navigation").get_by_role("heading")
     expect(headings).to_have_text(["Today", "Previous 7 days", re.compile(r"^\w+ 20\d\d$")])
     expect(titles(page)).to_have_text(["of now", "of the week", "of old"])
@@ -89,8 +84,8 @@ def test_chats_are_grouped_by_day_in_both_languages(http: httpx.Client, open_pag
 
 
 def test_a_new_chat_is_in_the_list_of_every_page(http: httpx.Client, open_page: Open) -> None:
-    page = open_page(url_of(http))
-    other = open_page(url_of(http))
+    page = open_page(str(http.base_url))
+    other = open_page(str(http.base_url))
     ask(page, "What is the capital of France?")
     until_ended(page)
     for each in (page, other):
@@ -104,7 +99,7 @@ def test_a_new_chat_is_in_the_list_of_every_page(http: httpx.Client, open_page: 
 
 def test_five_thousand_chats_cost_the_page_what_a_hundred_do(http: httpx.Client, open_page: Open) -> None:
     seed(http, *(chat(f"chat {n}", n / 10) for n in range(5_000)))
-    page = open_page(url_of(http))
+    page = open_page(str(http.base_url))
     expect(titles(page).first).to_have_text("chat 0")
     nodes = "document.querySelectorAll('[data-testid=sidebar] *').length"
     assert page.evaluate(nodes) < 600
@@ -132,7 +127,7 @@ def test_five_thousand_chats_cost_the_page_what_a_hundred_do(http: httpx.Client,
 
 def test_a_chat_is_renamed_here_and_everywhere(http: httpx.Client, open_page: Open) -> None:
     seed(http, chat("first"), chat("second", 1))
-    page = open_page(url_of(http))
+    page = open_page(str(http.base_url))
     titles(page).first.click()
     other = open_page(page.url)
     open_options(page, "first")
@@ -158,7 +153,7 @@ def test_a_chat_is_renamed_here_and_everywhere(http: httpx.Client, open_page: Op
 
 def test_a_chat_is_deleted_and_brought_back(http: httpx.Client, open_page: Open) -> None:
     seed(http, chat("stays"), chat("goes", 1, "Why?", "Because."))
-    page = open_page(url_of(http))
+    page = open_page(str(http.base_url))
     titles(page).last.click()
     expect(page.get_by_test_id("answer")).to_have_count(1)
     other = open_page(page.url)
@@ -189,7 +184,7 @@ def test_a_chat_is_deleted_and_brought_back(http: httpx.Client, open_page: Open)
 def test_a_search_leads_to_the_message(http: httpx.Client, open_page: Open) -> None:
     long = [plain(300) for _ in range(6)]
     seed(http, chat("About needles", 1), chat("Hay", 2, *long, "Where is the needle?", "Here.", *long))
-    page = open_page(url_of(http))
+    page = open_page(str(http.base_url))
     search = page.get_by_test_id("search")
     search.fill("NEEDLE")
     found = page.get_by_test_id("found")
@@ -209,7 +204,7 @@ def test_a_search_leads_to_the_message(http: httpx.Client, open_page: Open) -> N
 
 
 def test_a_search_leads_into_another_branch(http: httpx.Client, open_page: Open) -> None:
-    page = open_page(url_of(http))
+    page = open_page(str(http.base_url))
     ask(page, "A way\nthe first one")
     until_ended(page)
     chat_path = f"api/chats/{page.url.rpartition('/')[2]}/messages"
@@ -279,9 +274,9 @@ def read(page: Page, button: str) -> tuple[str, str]:
     return saved.value.suggested_filename, Path(saved.value.path()).read_text(encoding="utf-8")
 
 
-def test_chats_are_saved_and_imported(http: httpx.Client, open_page: Open, serve: Serve) -> None:
+def test_chats_are_saved_and_imported(http: httpx.Client, open_page: Open) -> None:
     seed(http, chat("墨水", 0, "为什么？", "因为。"), chat("paper", 2, "Why?", "Because."))
-    page = open_page(url_of(http))
+    page = open_page(str(http.base_url))
     open_options(page, "墨水")
     assert read(page, "save-markdown") == (
         "墨水.md",
@@ -323,7 +318,7 @@ def drop(page: Page, name: str, text: str) -> None:
 
 
 def test_files_that_are_dropped_are_imported_and_told_of(http: httpx.Client, open_page: Open) -> None:
-    page = open_page(url_of(http))
+    page = open_page(str(http.base_url))
     expect(page.get_by_role("navigation")).to_be_visible()
     said = {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["Why?", {"image": 1}]}}
     foreign = json.dumps([{"title": "From elsewhere", "mapping": {"a": {"message": said}}}])
@@ -357,9 +352,6 @@ def test_a_file_that_is_larger_than_a_request_comes_in_whole(serve: Serve, open_
     assert [each["title"] for each in found] == [each["title"] for each in chats]
 
 
-# Where it stands
-
-
 def test_the_column_is_folded_away_and_stays_so(server: Server, open_page: Open) -> None:
     page = open_page(server.url)
     toggle = page.get_by_test_id("toggle-sidebar")
@@ -380,7 +372,7 @@ def test_on_a_phone_it_is_a_drawer_that_keeps_the_focus_and_gives_it_back(
     http: httpx.Client, open_page: Open, locale: str
 ) -> None:
     seed(http, chat("ink"), chat("很长的标题" * 20, 1))
-    page = open_page(url_of(http), locale=locale, width=320)
+    page = open_page(str(http.base_url), locale=locale, width=320)
     toggle, drawer = page.get_by_test_id("toggle-sidebar"), page.get_by_test_id("drawer")
     expect(drawer).to_be_hidden()
     for edge in ("new-chat", "theme", "language"):

@@ -3,8 +3,8 @@
 Whoever reads one trusts nothing in it: the models check types and lengths, ``_in_order`` the tree. A fault
 is named by its path, and nothing is written where there is one.
 
-A conversation is known again by all that the document says of it, ids apart, and by how many there say the same.
-What has no time of its own is of now, and that is no part of it.
+A conversation is known again by all that the document says of it, ids apart, and by how many there say the
+same. What has no time of its own is of now, and that is no part of it.
 """
 
 from __future__ import annotations
