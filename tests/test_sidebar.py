@@ -264,9 +264,6 @@ def test_the_notice_of_an_answer_leads_to_it(serve: Serve, open_page: Open) -> N
     expect(page.get_by_test_id("finished")).to_have_count(0)
 
 
-# Files
-
-
 def read(page: Page, button: str) -> tuple[str, str]:
     """What is saved, and as what."""
     with page.expect_download() as saved:
