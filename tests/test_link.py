@@ -197,7 +197,7 @@ async def test_an_answer_arrives_as_the_engine_gave_it() -> None:
         said: list[Chunk | Progress] = [
             Progress(0.5),
             Chunk("流\u2028式", 2, (18645, 250)),
-            Chunk("👩‍👩‍👧", 1, None, [[-0.5, "x"]]),
+            Chunk("👩‍👩‍👧", 1, None, [{"logprob": -0.5}]),
         ]
         for number, item in enumerate(said, 1):
             puppet.say("r", item)

@@ -1,4 +1,7 @@
-"""What starts and ends and how the engine fares, for those who listen: each hears of his own runs alone."""
+"""What happens on the server as a whole, told to everybody who listens: runs, conversations, the engine.
+
+It is told once and kept nowhere: who was away asks for what there is.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from inkstream.engines import Status
+from inkstream.history import Changed
 from inkstream.log import Run
 
 BACKLOG = 256
 
-Listener = asyncio.Queue[Run | Status | None]
+Item = Run | Changed | Status
+Listener = asyncio.Queue[Item | None]
 
 
 class News:
@@ -19,8 +24,11 @@ class News:
         self._listeners: dict[Listener, str] = {}
 
     @contextmanager
-    def heard_by(self, principal: str) -> Iterator[Listener]:
-        """Whoever leaves his queue full gets None instead of what was in it, and must listen anew."""
+    def listen(self, principal: str) -> Iterator[Listener]:
+        """What happens from now on, as far as it concerns the principal.
+
+        A listener that leaves its queue full gets None instead of what was in it, and must listen anew.
+        """
         queue = Listener(BACKLOG)
         self._listeners[queue] = principal
         try:
@@ -28,14 +36,15 @@ class News:
         finally:
             self._listeners.pop(queue, None)
 
-    def tell(self, news: Run | Status) -> None:
+    def tell(self, item: Item) -> None:
+        whose = None if isinstance(item, Status) else item.principal
         for queue, principal in list(self._listeners.items()):
-            if isinstance(news, Status) or news.principal == principal:
-                self._put(queue, news)
+            if whose in (None, principal):
+                self._put(queue, item)
 
-    def _put(self, queue: Listener, news: Run | Status) -> None:
+    def _put(self, queue: Listener, item: Item) -> None:
         try:
-            queue.put_nowait(news)
+            queue.put_nowait(item)
         except asyncio.QueueFull:
             del self._listeners[queue]
             while not queue.empty():

@@ -60,7 +60,13 @@ class Runs:
     """``async with Runs.open(...)``: recovers what a dead process left, and ends no run when it closes."""
 
     def __init__(
-        self, log: Log, history: History, engine: Engine, settings: Settings, on_progress: Callable[[], None]
+        self,
+        log: Log,
+        history: History,
+        engine: Engine,
+        settings: Settings,
+        news: News,
+        on_progress: Callable[[], None],
     ) -> None:
         self.engine = engine
         self.history = history
@@ -68,10 +74,10 @@ class Runs:
         self._quotas = Quotas(settings.user_runs, settings.user_tokens)
         self._log = log
         self._settings = settings
+        self._news = news
         self._around = Surroundings(log, engine, self.admission, on_progress)
         self._drives: dict[str, Drive] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._news = News()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -82,9 +88,10 @@ class Runs:
         history: History,
         engine: Engine,
         settings: Settings,
+        news: News,
         on_progress: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Self]:
-        runs = cls(log, history, engine, settings, on_progress)
+        runs = cls(log, history, engine, settings, news, on_progress)
         try:
             await runs.recover()
             runs._spawn(runs._watch_engine())
@@ -364,8 +371,8 @@ class Runs:
 
     @asynccontextmanager
     async def live(self, principal: str) -> AsyncIterator[tuple[list[Run], Listener]]:
-        """The principal's living runs, and a queue of what starts and ends from now on; see ``News``."""
-        with self._news.heard_by(principal) as queue:
+        """The principal's living runs, and what happens from now on; see ``News.listen``."""
+        with self._news.listen(principal) as queue:
             own = [drive.id for drive in self._drives.values() if drive.principal == principal]
             runs = [await self._log.get(run) for run in own]
             yield [run for run in runs if run], queue

@@ -4,6 +4,8 @@ import type { Chat, Message, Run } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
 
 const TIMEOUT_MS = 20_000
+/** Megabytes, over whatever line. */
+const IMPORT_TIMEOUT_MS = 300_000
 
 /** Something to be answered: a new question, the same again, or more of an answer. */
 export type Ask =
@@ -38,6 +40,25 @@ export class ApiError extends Error {
   }
 }
 
+export interface ChatPage {
+  readonly chats: readonly Chat[]
+  /** The `before` of the page behind; null at the end. */
+  readonly next: string | null
+}
+
+/** What an export had that has no place here. */
+export interface Skipped {
+  readonly path: string
+  readonly reason: string
+}
+
+export interface Imported {
+  readonly chats: readonly Chat[]
+  /** Those that an earlier import has brought. */
+  readonly known: readonly Chat[]
+  readonly skipped: readonly Skipped[]
+}
+
 export interface ChatContents {
   readonly chat: Chat
   readonly messages: readonly Message[]
@@ -69,8 +90,40 @@ export class Api {
     return `${this.#base}runs/${encodeURIComponent(run)}/events`
   }
 
-  async chats(): Promise<readonly Chat[]> {
-    return (await this.#call<{ chats: Chat[] }>('GET', 'chats')).chats
+  /** Where a chat can be saved from, or all of them. */
+  exportUrl(chat: string | null, format: 'markdown' | 'json' = 'json'): string {
+    if (chat === null) return `${this.#base}export`
+    return `${this.#base}chats/${encodeURIComponent(chat)}/export?format=${format}`
+  }
+
+  /** Newest first, or what a search has found. */
+  page(options: { limit: number; before: string | null; query?: string }): Promise<ChatPage> {
+    const { limit, before, query } = options
+    const asked = new URLSearchParams({ limit: String(limit) })
+    if (before !== null) asked.set('before', before)
+    if (query !== undefined) asked.set('query', query)
+    return this.#call('GET', `chats?${asked}`)
+  }
+
+  rename(chat: string, title: string): Promise<Chat> {
+    return this.#call('PATCH', `chats/${encodeURIComponent(chat)}`, { title })
+  }
+
+  deleteChat(chat: string): Promise<void> {
+    return this.#call('DELETE', `chats/${encodeURIComponent(chat)}`)
+  }
+
+  restore(chat: string): Promise<Chat> {
+    return this.#call('POST', `chats/${encodeURIComponent(chat)}/restore`, {})
+  }
+
+  /** Take an export, given as JSON text. It may be repeated. */
+  importChats(text: string): Promise<Imported> {
+    return this.#call('POST', 'import', text, {}, IMPORT_TIMEOUT_MS)
+  }
+
+  async limits(): Promise<{ readonly body_kib: number }> {
+    return (await this.#call<{ limits: { body_kib: number } }>('GET', 'status')).limits
   }
 
   /** The same key never makes a second one. */
@@ -102,18 +155,21 @@ export class Api {
   }
 
   async #call<T>(
-    method: 'GET' | 'POST',
+    method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
     path: string,
     body?: unknown,
     headers: Record<string, string> = {},
+    timeoutMs: number = TIMEOUT_MS,
   ): Promise<T> {
     const response = await this.#send(path, {
       method,
       cache: 'no-store',
       credentials: 'same-origin',
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      signal: AbortSignal.timeout(timeoutMs),
       headers: body === undefined ? headers : { 'Content-Type': 'application/json', ...headers },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(body === undefined
+        ? {}
+        : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     })
     if (!response.ok) throw await errorOf(response)
     // The server is the one that this page came with, so its shapes are taken at their word.

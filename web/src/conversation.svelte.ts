@@ -30,14 +30,13 @@ import type { Link } from './stream/sse.ts'
 import {
   isTerminal,
   type Chat,
+  type ChatNews,
   type EngineStatus,
   type LiveNews,
   type Message,
   type Run,
 } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
-
-const EARLIER_CHATS = 8
 
 export class Conversation {
   chat = $state.raw<string | null>(null)
@@ -49,8 +48,9 @@ export class Conversation {
   draft = $state.raw('')
   /** The question that is being put in other words. */
   edit = $state.raw<Edit | null>(null)
-  earlier = $state.raw<readonly Chat[]>([])
   readonly asking: Asking
+  /** Hears all that the server tells, as it arrives: there is one connection for the whole page. */
+  onNews: (news: readonly LiveNews[]) => void = () => {}
 
   readonly #api: Api
   readonly #world: World
@@ -125,7 +125,7 @@ export class Conversation {
     this.draft = keptDraft(chat)
     this.edit = keptEdit(chat)
     const { signal } = this.#shown
-    await (chat === null ? this.#listEarlier() : this.#load(chat))
+    if (chat !== null) await this.#load(chat)
     if (!signal.aborted) await this.asking.advance()
   }
 
@@ -210,7 +210,10 @@ export class Conversation {
   /** Hear of what starts and ends elsewhere, and how the engine fares, for as long as the page lives. */
   async watch(): Promise<void> {
     try {
-      await this.#feed.watch((news) => this.#hear(news))
+      await this.#feed.watch((news) => {
+        this.onNews(news)
+        for (const item of news) this.#hear(item)
+      })
     } catch (error) {
       this.#refuse(error)
     }
@@ -219,6 +222,7 @@ export class Conversation {
   #hear(news: LiveNews): void {
     if (news.type === 'snapshot') void this.#reconcile()
     if (news.type === 'run') this.#hearRun(news.run)
+    if (news.type === 'chat' && news.id === this.chat) this.#hearOfChat(news)
   }
 
   #hearRun(run: Run): void {
@@ -229,19 +233,25 @@ export class Conversation {
     else void this.#reconcile()
   }
 
+  #hearOfChat({ chat }: ChatNews): void {
+    if (chat === null) this.#leaveDeleted()
+    else if (this.loadProblem !== null) void this.open(chat.id)
+    else this.title = chat.title
+  }
+
+  #leaveDeleted(): void {
+    this.#shown.abort()
+    this.#shown = new AbortController()
+    this.#following.leave()
+    this.isLoading = false
+    this.loadProblem = new ApiError('refused', 'chat_deleted', 'the chat is deleted')
+  }
+
   /** Read the chat again where something may have happened to it without us. */
   async #reconcile(): Promise<void> {
     const { signal } = this.#shown
     if (this.chat !== null && !this.isLoading) await this.#load(this.chat)
     if (!signal.aborted) await this.asking.advance()
-  }
-
-  async #listEarlier(): Promise<void> {
-    try {
-      this.earlier = (await this.#api.chats()).slice(0, EARLIER_CHATS)
-    } catch (error) {
-      this.#refuse(error)
-    }
   }
 
   /** Read the chat and follow its last answer while it lives, unless that is the run `unreadable`. */

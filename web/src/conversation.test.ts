@@ -97,7 +97,6 @@ afterEach(() => {
 
 test('a question makes its chat, is answered, and the answer is read to its end', async () => {
   const { world, asked } = server({
-    'GET chats': () => Response.json({ chats: [] }),
     'POST chats': () => Response.json({ id: 'c' }, { status: 201 }),
     'POST chats/c/messages': ({ body }) => {
       expect(body).toEqual({ content: 'Why?', parent: null })
@@ -115,7 +114,7 @@ test('a question makes its chat, is answered, and the answer is read to its end'
   expect(answerText(conversation)).toBe('Because.')
   expect(conversation.messages.at(-1)?.state).toBe('stopped')
   expect(conversation.isBusy).toBe(false)
-  expect(asked).toHaveLength(4)
+  expect(asked).toHaveLength(3)
 })
 
 test('a question whose reply was lost is asked again with its key after a reload', async () => {
@@ -198,7 +197,6 @@ test('a run that the server does not know is asked for once', async () => {
 
 test('a question asked before the page has loaded is asked once', async () => {
   const { world, asked } = server({
-    'GET chats': () => Response.json({ chats: [] }),
     'POST chats': () => Response.json({ id: 'c' }, { status: 201 }),
     'POST chats/c/messages': () => Response.json({ message: running, run: { id: 'r' }, chat }),
     'GET runs/r/events': ({ init }) => streamOf([bytes(HEAD + STARTED)], 'hang', init),
@@ -368,7 +366,6 @@ test('a question asked before its chat is known stays a draft', async () => {
 test('leaving a chat lets go of its run', async () => {
   let isReleased = false
   const { world } = server({
-    'GET chats': () => Response.json({ chats: [] }),
     'GET chats/c': chatWith(question, running),
     'GET runs/r/events': ({ init }) => {
       init.signal?.addEventListener('abort', () => (isReleased = true))
@@ -388,7 +385,6 @@ test('leaving a chat lets go of its run', async () => {
 
 test('a draft is kept per chat', async () => {
   const { world } = server({
-    'GET chats': () => Response.json({ chats: [] }),
     'GET chats/c': chatWith(),
   })
   const conversation = conversationIn(world)

@@ -10,12 +10,14 @@ from starlette.responses import Response
 
 import inkstream
 from inkstream.api.services import json_response, principal_of, services
-from inkstream.api.shapes import run_json
+from inkstream.api.shapes import chat_json, run_json
 from inkstream.api.sse import OPENING, EventStream
 from inkstream.engines import Phase, Status
 from inkstream.errors import Invalid
 from inkstream.events import Cursor, Note, encode
+from inkstream.history import Changed
 from inkstream.log import Run
+from inkstream.news import Item
 
 router = APIRouter(prefix="/api")
 
@@ -67,7 +69,7 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
 
 @router.get("/live")
 async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Response:
-    """A snapshot of the living runs, then which start and end, and what the engine does."""
+    """A snapshot of the living runs, then what happens to runs, conversations and the engine."""
     here, principal = services(request), principal_of(request)
     here.require_reader()
 
@@ -76,13 +78,20 @@ async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Respo
             stream.push(_snapshot(runs, here.runs.engine.status))
             await stream.ready()
             while wait and (item := await news.get()) is not None:
-                if isinstance(item, Status):
-                    stream.push(_frame("engine", asdict(item)))
-                else:
-                    stream.push(_frame("run", run_json(item)))
+                stream.push(_told(item))
                 await stream.ready()
 
     return here.stream(source)
+
+
+def _told(item: Item) -> bytes:
+    match item:
+        case Status():
+            return _frame("engine", asdict(item))
+        case Changed(chat=chat):
+            return _frame("chat", {"id": item.id, "chat": chat and chat_json(chat)})
+        case Run():
+            return _frame("run", run_json(item))
 
 
 def _snapshot(runs: list[Run], engine: Status) -> bytes:

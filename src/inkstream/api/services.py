@@ -21,6 +21,7 @@ from inkstream.errors import Forbidden, Overloaded
 from inkstream.events import Event, encode
 from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
+from inkstream.news import News
 from inkstream.runs import Runs
 
 READER_RETRY_SECONDS = 10  # nobody knows when a reader leaves
@@ -85,11 +86,12 @@ async def open_services(
     """
     log = await SqliteLog.open(settings.data_dir, durability=settings.durability)
     try:
-        history = await History.open(settings.data_dir)
+        news = News()
+        history = await History.open(settings.data_dir, news.tell)
         try:
             async with (
                 Accounts.open(settings.data_dir, settings.key) as accounts,
-                Runs.open(log, history, engine, settings, on_progress) as runs,
+                Runs.open(log, history, engine, settings, news, on_progress) as runs,
                 _watched(accounts, streams),
             ):
                 door = Door(settings, accounts)

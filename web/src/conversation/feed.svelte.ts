@@ -21,20 +21,22 @@ export class Feed {
     this.#network = network
   }
 
-  /** Give all news to `hear`. Throws a `StreamError` that does not mend itself. */
-  async watch(hear: (news: LiveNews) => void): Promise<void> {
+  /** Give all news to `hear`, as they arrive together. Throws a `StreamError` that does not mend itself. */
+  async watch(hear: (news: readonly LiveNews[]) => void): Promise<void> {
     this.#left.abort()
     this.#left = new AbortController()
     const way = { world: this.#world, network: this.#network, signal: this.#left.signal }
     for await (const got of followLive({ url: this.#api.liveUrl, ...way })) {
       if (typeof got === 'string') this.link = got
-      else for (const news of got) this.#take(news, hear)
+      else {
+        for (const news of got) this.#take(news)
+        hear(got)
+      }
     }
   }
 
-  #take(news: LiveNews, hear: (news: LiveNews) => void): void {
+  #take(news: LiveNews): void {
     if (news.type === 'engine') this.engine = news.status
     if (news.type === 'snapshot') this.engine = news.engine
-    hear(news)
   }
 }

@@ -52,6 +52,8 @@ export interface Stick {
   readonly toQuestion: (find: () => HTMLElement | null) => void
   /** Stay where the reader is, whatever becomes of the content. */
   readonly stay: () => void
+  /** Put a part of the content near the top and leave it there. */
+  readonly toPart: (part: HTMLElement) => void
   readonly destroy: () => void
 }
 
@@ -110,6 +112,14 @@ export function stick(
     stay: () => {
       room.drop()
       set({ ...pin, follows: false })
+    },
+    toPart: (part) => {
+      room.drop()
+      const above = part.getBoundingClientRect().top - scroller.getBoundingClientRect().top
+      scroller.scrollTop += above - ABOVE_QUESTION_PX
+      const { top, view, content } = positionOf(scroller)
+      set({ follows: content - view - top <= DRIFT_PX, top, content })
+      inPlace.remember()
     },
     destroy: () => {
       left.abort()

@@ -109,6 +109,16 @@ export interface Chat {
   readonly title: string
   readonly created_at: number
   readonly updated_at: number
+  /** Where a search has found it. */
+  readonly match?: Match
+}
+
+export interface Match {
+  /** Null for the title. */
+  readonly message: string | null
+  readonly snippet: string
+  /** Where the query stands in the snippet. */
+  readonly hits: readonly (readonly [start: number, end: number])[]
 }
 
 export interface Message {
@@ -147,7 +157,15 @@ export interface Run {
 export type LiveNews =
   | { readonly type: 'snapshot'; readonly runs: readonly Run[]; readonly engine: EngineStatus }
   | { readonly type: 'run'; readonly run: Run }
+  | ChatNews
   | { readonly type: 'engine'; readonly status: EngineStatus }
+
+/** What has become of a chat; null where it was deleted. */
+export interface ChatNews {
+  readonly type: 'chat'
+  readonly id: string
+  readonly chat: Chat | null
+}
 
 /** A server-sent event as it came. */
 export interface Frame {
@@ -180,6 +198,8 @@ export function decodeLive(frame: Frame): LiveNews | undefined {
       return { type: 'snapshot', ...(data as unknown as { runs: Run[]; engine: EngineStatus }) }
     case 'run':
       return { type: 'run', run: data as unknown as Run }
+    case 'chat':
+      return { type: 'chat', ...(data as unknown as { id: string; chat: Chat | null }) }
     case 'engine':
       return { type: 'engine', status: data as unknown as EngineStatus }
     default:
