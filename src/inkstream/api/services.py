@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from inkstream.api.page import build_of_page
 from inkstream.api.sse import OPENING, EventStream, OpenStreams, Rewriting, Source
 from inkstream.config import Settings
 from inkstream.engines import Engine, Sampling
@@ -28,6 +29,7 @@ class Services:
     history: History
     runs: Runs
     streams: OpenStreams
+    build: str | None = field(default_factory=build_of_page)
 
     def stream(self, source: Source, opening: bytes = OPENING) -> EventStream:
         """A server-sent event reply. It ends with this server."""

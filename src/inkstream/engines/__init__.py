@@ -67,6 +67,7 @@ class Capabilities:
     ``fingerprint`` changes whenever a continuation could read differently: weights, template, context.
     ``continues`` says from what a cut answer goes on; ``exact_seam`` whether it then ends with the text
     that the undisturbed one would have had. ``slots`` is how many requests are batched together.
+    ``quantization`` is how the weights are stored, in the words of their format, where that is known.
     """
 
     engine: str
@@ -79,6 +80,7 @@ class Capabilities:
     defaults: Sampling
     logprobs: bool = False
     speculation: str | None = None
+    quantization: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
