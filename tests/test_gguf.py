@@ -61,7 +61,8 @@ def test_scalars_and_strings_are_read_and_arrays_passed_over(path: Path) -> None
 
 def test_the_quantization_is_told_by_its_name(path: Path) -> None:
     for number, name in ((15, "Q4_K_M"), (32, "BF16"), (9_999, None)):
-        metadata = {"general.file_type": of_type(4, struct.pack("<I", number))}
+        file_type: str | int | list[str] | bytes = of_type(4, struct.pack("<I", number))
+        metadata = {"general.file_type": file_type}
         assert read(path, tiny_gguf(size=8, metadata=metadata)).quantization == name
 
 

@@ -4,6 +4,7 @@
  */
 import { ApiError, newKey, patiently, type Api, type Ask, type Taken } from './api.ts'
 import { keepOutgoing, keptOutgoing, type Outgoing } from './outgoing.ts'
+import { keepSettings, keptSettings, UNSET } from './panel/settings.ts'
 import { newestPath, questionOf, told, upTo } from './path.ts'
 import { kept } from './storage.ts'
 import { StreamError } from './stream/errors.ts'
@@ -19,6 +20,8 @@ import {
   type EngineStatus,
   type LiveNews,
   type Message,
+  type Model,
+  type Settings,
 } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
 
@@ -49,7 +52,10 @@ export class Conversation {
   isLoading = $state.raw(false)
   isLocked = $state.raw(false)
   draft = $state.raw('')
-  engine = $state.raw<EngineStatus | null>(null)
+  engine = $state.raw<(EngineStatus & Partial<Model>) | null>(null)
+  settings = $state.raw<Settings>(UNSET)
+  /** The build of the page that the server has; null before it has told, or where it has none. */
+  build = $state.raw<string | null>(null)
   serverLink = $state.raw<Link>('connecting')
   earlier = $state.raw<readonly Chat[]>([])
 
@@ -85,6 +91,7 @@ export class Conversation {
     this.sendProblem = null
     this.loadProblem = null
     this.isLoading = false
+    this.settings = chat === null ? keptSettings() : UNSET
     this.draft = kept.get(`draft.${chat ?? 'new'}`) ?? ''
     const { outgoing } = this
     const { signal } = this.#shown
@@ -96,6 +103,15 @@ export class Conversation {
   keepDraft(text: string): void {
     this.draft = text
     kept.set(`draft.${this.chat ?? 'new'}`, text)
+  }
+
+  /** What answers are asked for with from now on. Throws an `ApiError`. */
+  async keepSettings(settings: Settings): Promise<void> {
+    const { chat } = this
+    if (chat === null) keepSettings(settings)
+    const kept =
+      chat === null ? settings : (await this.#api.changeSettings(chat, settings)).settings
+    if (this.chat === chat) this.settings = kept
   }
 
   async ask(content: string): Promise<void> {
@@ -172,6 +188,7 @@ export class Conversation {
         return
       case 'snapshot':
         this.engine = news.engine
+        this.build = news.build ?? null
         return this.#reconcile()
       case 'run':
         if (news.run.chat === this.chat && news.run.id !== this.live?.run) this.#reconcile()
@@ -203,6 +220,7 @@ export class Conversation {
       if (signal.aborted) return
       this.loadProblem = null
       this.title = contents.chat.title
+      this.settings = contents.chat.settings
       // What has been asked meanwhile is newer than what was read.
       if (this.messages !== before) return
       this.messages = newestPath(contents.messages)
@@ -236,8 +254,9 @@ export class Conversation {
   }
 
   async #createChat(outgoing: Outgoing, signal: AbortSignal): Promise<string> {
-    const chat = await this.#untilTaken(() => this.#api.createChat(), signal)
+    const chat = await this.#untilTaken(() => this.#api.createChat(this.settings), signal)
     if (!signal.aborted) {
+      keepSettings(UNSET)
       this.chat = chat.id
       this.#setOutgoing({ ...outgoing, chat: chat.id })
     }
