@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { addressOf, chatOf } from './address.ts'
 import { Api } from './api.ts'
 import { Conversation } from './conversation.svelte.ts'
+import { MemoryStorage } from './storage.fake.ts'
 import type { Message } from './stream/wire.ts'
 import { bytes, FakeWorld, streamOf } from './stream/world.fake.ts'
 
@@ -73,19 +74,6 @@ function answerText(conversation: Conversation): string {
 
 function chatWith(...messages: Message[]): Reply {
   return () => Response.json({ chat, messages })
-}
-
-class MemoryStorage {
-  readonly #items = new Map<string, string>()
-  getItem(key: string): string | null {
-    return this.#items.get(key) ?? null
-  }
-  setItem(key: string, value: string): void {
-    this.#items.set(key, value)
-  }
-  removeItem(key: string): void {
-    this.#items.delete(key)
-  }
 }
 
 beforeEach(() => {

@@ -78,8 +78,12 @@ function isKey({ key, code }: Pressed, wanted: string): boolean {
 
 /** What the shortcuts do. A shortcut without an action is not there. */
 export class Shortcuts {
-  readonly isApple = isApple()
+  readonly #onApple: boolean
   #actions = $state.raw<ReadonlyMap<Does, () => void>>(new Map())
+
+  constructor(onApple: boolean = isApple()) {
+    this.#onApple = onApple
+  }
 
   /** Returns how to take it back, so that an effect may return it. */
   on(does: Does, action: () => void): () => void {
@@ -97,12 +101,12 @@ export class Shortcuts {
   }
 
   keysOf(does: Does): readonly string[] {
-    return keysOf(does, this.isApple)
+    return keysOf(does, this.#onApple)
   }
 
   /** Say whether it was a shortcut; then it has been followed. */
   press(pressed: Pressed): boolean {
-    const does = shortcutOf(pressed, this.isApple)
+    const does = shortcutOf(pressed, this.#onApple)
     const action = does === null ? undefined : this.#actions.get(does)
     action?.()
     return action !== undefined
