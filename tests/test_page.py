@@ -33,6 +33,14 @@ from tests.fake_hub import Change, Cut, FakeHub, fake_hub
 
 pytestmark = pytest.mark.real
 
+# Both in one turn of the browser, as a quick hand and a slow machine have it.
+NEW_CHAT_AND_TYPE = """() => {
+    document.querySelector('[data-testid=new-chat]').click()
+    const question = document.querySelector('[data-testid=question]')
+    question.value = 'at once'
+    question.dispatchEvent(new Event('input', { bubbles: true }))
+}"""
+
 IN_FLIGHT = 100  # characters that may still come when the one who sent them is dead
 
 
@@ -324,6 +332,20 @@ def test_a_draft_outlives_a_reload(server: Server, open_page: Open) -> None:
     page.get_by_test_id("question").fill("half a thought")
     page.reload()
     expect(page.get_by_test_id("question")).to_have_value("half a thought")
+
+
+def test_what_is_typed_right_behind_a_new_chat_belongs_to_it(server: Server, open_page: Open) -> None:
+    page = open_page(server.url)
+    ask(page)
+    until_ended(page)
+    page.evaluate(NEW_CHAT_AND_TYPE)
+    expect(page.get_by_test_id("answer")).to_have_count(0)
+    expect(page.get_by_test_id("question")).to_have_value("at once")
+    page.reload()
+    expect(page.get_by_test_id("question")).to_have_value("at once")
+    page.go_back()
+    expect(page.get_by_test_id("answer")).to_have_count(1)
+    expect(page.get_by_test_id("question")).to_have_value("")
 
 
 def test_an_earlier_chat_is_found_again(serve: Serve, open_page: Open) -> None:

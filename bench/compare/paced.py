@@ -35,7 +35,7 @@ def _script(**more: object) -> dict[str, object]:
 async def _contestants(folder: Path) -> AsyncIterator[list[Server]]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        by_article = await enter(servers.article(PACE))
+        threads = await enter(servers.article(PACE))
         script = _script()
         yield [
             await enter(servers.inkstream(folder / "a", OURS, script=script)),
@@ -43,10 +43,11 @@ async def _contestants(folder: Path) -> AsyncIterator[list[Server]]:
                 await enter(servers.sender(folder / "b", "sse-starlette", script=script)), name=STARLETTE
             ),
             replace(await enter(servers.sender(folder / "c", "fastapi", script=script)), name=FASTAPI),
-            replace(by_article, name=THREADS, url=by_article.url.replace("/stream", "/threads/stream")),
+            replace(threads, name=THREADS, url=threads.url.replace("/stream", "/threads/stream")),
             replace(await enter(servers.bare(PACE)), name=BARE),
             await enter(servers.inkstream(folder / "d", OWN_CLOCKS, script=_script(in_step=False))),
-            replace(by_article, name=ARTICLE),
+            # In a process of its own: it goes on with answers whose readers have left, and blocks the loop.
+            replace(await enter(servers.article(PACE)), name=ARTICLE),
         ]
 
 

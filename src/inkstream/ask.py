@@ -82,7 +82,7 @@ def encode_seam(raw: str | None, chunk: Chunk) -> bytes:
 
     ``raw`` is what the model wrote for it, None where that is the text that everybody sees.
     """
-    return orjson.dumps((raw, chunk.ids, chunk.tokens, chunk.logprobs))
+    return encode((raw, chunk.ids, chunk.tokens, chunk.logprobs))
 
 
 def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:

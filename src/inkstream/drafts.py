@@ -41,7 +41,7 @@ def _text_draft(piece: Piece, chunk: Chunk) -> Draft:
     if channel == "text":
         data = b'{"text":%b}' % orjson.dumps(text)
     else:
-        data = orjson.dumps({"text": text, "channel": channel})
+        data = encode({"text": text, "channel": channel})
     return Draft(Kind.TEXT, data, encode_seam(None if raw == text else raw, chunk))
 
 

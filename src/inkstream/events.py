@@ -179,7 +179,7 @@ class Cursor:
 def encode(payload: object) -> bytes:
     """The one encoding of what is stored and sent."""
     # Copied: the bytes that orjson returns keep its buffer of 4 KiB, and events are kept by the thousand.
-    return memoryview(orjson.dumps(payload)).tobytes()
+    return b"%b" % orjson.dumps(payload)
 
 
 Parts = list[dict[str, Any]]
