@@ -1,11 +1,24 @@
 /** The one module, beside `stream/`, that talks to the network. Addresses are relative to the page. */
 import { BackOff, pause } from './stream/backoff.ts'
-import type { Chat, Message, Run } from './stream/wire.ts'
+import type { Chat, Message, Run, Sampling, Settings } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
 
 const TIMEOUT_MS = 20_000
 /** Megabytes, over whatever line. */
 const IMPORT_TIMEOUT_MS = 300_000
+
+const UNSAID: Readonly<Record<keyof Sampling, null>> = {
+  temperature: null,
+  top_p: null,
+  top_k: null,
+  min_p: null,
+  repetition_penalty: null,
+  presence_penalty: null,
+  frequency_penalty: null,
+  seed: null,
+  max_tokens: null,
+  stop: null,
+}
 
 /** Something to be answered: a new question, the same again, or more of an answer. */
 export type Ask =
@@ -73,6 +86,14 @@ export interface Taken {
   readonly chat: Chat
 }
 
+export interface ContextUse {
+  readonly tokens: number
+  readonly context_length: number
+  readonly answer_room: number
+  /** Messages, the oldest first, for which there would be no room. */
+  readonly left_out: number
+}
+
 export class Api {
   readonly #world: World
   readonly #base: string
@@ -126,13 +147,21 @@ export class Api {
     return (await this.#call<{ limits: { body_kib: number } }>('GET', 'status')).limits
   }
 
-  /** The same key never makes a second one. */
-  createChat(key: string): Promise<Chat> {
-    return this.#call('POST', 'chats', {}, { 'Idempotency-Key': key })
+  /** The same key with the same settings never makes a second one. */
+  createChat(key: string, settings: Settings): Promise<Chat> {
+    return this.#call('POST', 'chats', { settings }, { 'Idempotency-Key': key })
   }
 
   message(id: string): Promise<Message> {
     return this.#call('GET', `messages/${encodeURIComponent(id)}`)
+  }
+
+  /** What is null or left out of `settings.sampling` is the model's own from now on. */
+  changeSettings(chat: string, settings: Settings): Promise<Chat> {
+    const sampling = { ...UNSAID, ...settings.sampling }
+    return this.#call('PATCH', `chats/${encodeURIComponent(chat)}`, {
+      settings: { ...settings, sampling },
+    })
   }
 
   chat(id: string): Promise<ChatContents> {
@@ -144,6 +173,12 @@ export class Api {
     return this.#call('POST', `chats/${encodeURIComponent(chat)}/messages`, ask, {
       'Idempotency-Key': key,
     })
+  }
+
+  /** How much of the context a question behind `parent` would take; without `content`, what is there. */
+  context(chat: string, content: string, parent: string | null): Promise<ContextUse> {
+    const asked = content === '' ? { parent } : { content, parent }
+    return this.#call('POST', `chats/${encodeURIComponent(chat)}/context`, asked)
   }
 
   stop(run: string): Promise<Run> {

@@ -20,7 +20,7 @@ export class Copying {
 }
 
 /** Returns whether the browser has let us. */
-async function toClipboard(text: string): Promise<boolean> {
+export async function toClipboard(text: string): Promise<boolean> {
   // Over plain HTTP there is no clipboard but that of a selection.
   if (!('clipboard' in navigator)) return bySelection(text)
   try {

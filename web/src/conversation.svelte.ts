@@ -24,6 +24,7 @@ import {
   type Outgoing,
 } from './conversation/outgoing.ts'
 import { questionOf } from './conversation/tree.ts'
+import { keepSettings, keptSettings, UNSET } from './panel/settings.ts'
 import { StreamError } from './stream/errors.ts'
 import { Network } from './stream/network.ts'
 import type { Link } from './stream/sse.ts'
@@ -34,7 +35,9 @@ import {
   type EngineStatus,
   type LiveNews,
   type Message,
+  type Model,
   type Run,
+  type Settings,
 } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
 
@@ -46,6 +49,8 @@ export class Conversation {
   isLoading = $state.raw(false)
   isLocked = $state.raw(false)
   draft = $state.raw('')
+  /** What answers are asked for with. */
+  settings = $state.raw<Settings>(UNSET)
   /** The question that is being put in other words. */
   edit = $state.raw<Edit | null>(null)
   readonly asking: Asking
@@ -74,14 +79,20 @@ export class Conversation {
     this.asking = new Asking(api, world, {
       stateOf: (answer) => this.#branches.message(answer)?.state ?? null,
       isHeld: (key) => this.edit?.of === key,
+      settings: () => this.settings,
       onChat: (chat) => this.#becomes(chat),
       onTaken: (asked, taken) => this.#taken(asked, taken),
       onForbidden: () => (this.isLocked = true),
     })
   }
 
-  get engine(): EngineStatus | null {
+  get engine(): (EngineStatus & Partial<Model>) | null {
     return this.#feed.engine
+  }
+
+  /** The build of the page that the server has; null before it has told, or where it has none. */
+  get build(): string | null {
+    return this.#feed.build
   }
 
   get serverLink(): Link {
@@ -122,6 +133,7 @@ export class Conversation {
     this.#branches.clear(through)
     this.loadProblem = null
     this.isLoading = false
+    this.settings = chat === null ? keptSettings() : UNSET
     this.draft = keptDraft(chat)
     this.edit = keptEdit(chat)
     const { signal } = this.#shown
@@ -139,6 +151,15 @@ export class Conversation {
     keepEdit(this.chat, edit)
     // What was held back for it may go.
     if (edit === null) void this.asking.advance()
+  }
+
+  /** What answers are asked for with from now on. Throws an `ApiError`. */
+  async keepSettings(settings: Settings): Promise<void> {
+    const { chat } = this
+    if (chat === null) keepSettings(settings)
+    const kept =
+      chat === null ? settings : (await this.#api.changeSettings(chat, settings)).settings
+    if (this.chat === chat) this.settings = kept
   }
 
   /** Ask behind all that is there. While an answer is being written, or another question waits, it waits too. */
@@ -236,7 +257,10 @@ export class Conversation {
   #hearOfChat({ chat }: ChatNews): void {
     if (chat === null) this.#leaveDeleted()
     else if (this.loadProblem !== null) void this.open(chat.id)
-    else this.title = chat.title
+    else {
+      this.title = chat.title
+      this.settings = chat.settings
+    }
   }
 
   #leaveDeleted(): void {
@@ -263,6 +287,7 @@ export class Conversation {
       if (signal.aborted) return
       this.loadProblem = null
       this.title = now.title
+      this.settings = now.settings
       this.#branches.read(chat, messages)
     } catch (error) {
       if (!signal.aborted) this.loadProblem = this.#refuse(error)
@@ -286,6 +311,7 @@ export class Conversation {
   #becomes(chat: Chat): void {
     if (this.chat !== null) return
     this.chat = chat.id
+    keepSettings(UNSET)
     moveToChat(chat.id)
   }
 

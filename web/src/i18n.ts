@@ -130,6 +130,114 @@ const en = {
     notImported: 'It was not imported.',
     partlyImported: 'It was imported in part.',
   },
+  close: 'Close',
+  partMissing: 'This part of the page could not be loaded.',
+  outdated: {
+    text: 'The server has a new version of this page.',
+    reload: 'Reload',
+  },
+  model: {
+    restarting: 'The engine restarts',
+    unknown: 'Settings',
+    context: (tokens: string) => `reads ${tokens} tokens`,
+    noAnswer: 'No engine has answered yet.',
+  },
+  settings: {
+    open: 'Settings of this chat',
+    title: 'This chat',
+    system: 'System prompt',
+    systemHint: 'What the model is told before every conversation turn of this chat.',
+    preset: 'Preset',
+    modelsOwn: 'The model’s own',
+    adjusted: 'Adjusted',
+    precise: 'Precise',
+    balanced: 'Balanced',
+    creative: 'Creative',
+    presetName: 'Name of the preset',
+    savePreset: 'Keep as preset',
+    removePreset: (name: string) => `Forget preset ${name}`,
+    more: 'More parameters',
+    drawn: 'drawn anew',
+    untilFull: 'until the context is full',
+    none: 'none',
+    save: 'Save',
+    reset: 'Reset all',
+    counts: 'Counts from the next answer on. An empty field is as the model has it.',
+    names: {
+      temperature: 'Temperature',
+      top_p: 'Top-p',
+      top_k: 'Top-k',
+      min_p: 'Min-p',
+      repetition_penalty: 'Repetition penalty',
+      presence_penalty: 'Presence penalty',
+      frequency_penalty: 'Frequency penalty',
+      seed: 'Seed',
+      max_tokens: 'Longest answer, in tokens',
+      stop: 'Stop texts, one a line',
+    },
+    hints: {
+      temperature: 'Low is predictable, high is surprising; 0 always takes the likeliest word.',
+      top_p: 'Only the likeliest words that together reach this probability.',
+      top_k: 'Only so many of the likeliest words; 0 for all.',
+      min_p: 'Only words at least this likely, compared with the likeliest.',
+      repetition_penalty: 'Above 1, words that were used are less likely.',
+      presence_penalty: 'Above 0, words that were used at all are less likely.',
+      frequency_penalty: 'Above 0, the more often a word was used the less likely it is.',
+      seed: 'The same seed and question give the same answer, where the engine allows it.',
+      max_tokens: 'The answer is cut here; Continue goes on.',
+      stop: 'The answer ends before any of these. \\n stands for a line break.',
+    },
+    problem: {
+      number: 'That is not a number.',
+      whole: 'A whole number, please.',
+      between: (least: string, most: string) => `From ${least} to ${most}.`,
+      above: (least: string, most: string) => `More than ${least}, at most ${most}.`,
+      many: (most: string) => `At most ${most} stop texts.`,
+      long: (most: string) => `At most ${most} characters each.`,
+      system: (most: string) => `At most ${most} characters.`,
+      notSaved: (why: string) => `Not saved. ${why}`,
+    },
+  },
+  meter: {
+    label: (share: string) => `Context: ${share} full`,
+    used: (tokens: string, size: string) => `${tokens} of ${size} tokens`,
+    about: (tokens: string, size: string) => `About ${tokens} of ${size} tokens`,
+    room: (tokens: string) => `${tokens} left for the answer`,
+    near: 'The context is nearly full. Soon the oldest messages will be left out.',
+    left_out: (count: string) => `No room for the oldest messages: ${count} are left out.`,
+    too_long: 'The question is longer than the model can read.',
+    horizon: 'The model reads from here on',
+  },
+  made: {
+    tokens: (count: string) => `${count} tokens`,
+    speed: (perSecond: string) => `${perSecond} tokens/s`,
+    firstToken: (time: string) => `first after ${time}`,
+    show: 'What this answer was made with',
+    none: 'None',
+    promptTokens: 'Tokens read',
+    cachedTokens: 'of them known already',
+    total: 'Time in all',
+  },
+  trace: {
+    label: 'Trace: what arrived and what is in view',
+    arrived: 'arrived',
+    shown: 'in view',
+    firstToken: 'First token',
+    speed: 'Tokens/s',
+    lag: 'Lag',
+    longestLag: 'Longest',
+    characters: 'Characters',
+  },
+  shortcuts: {
+    open: 'Keyboard shortcuts',
+    newChat: 'New chat',
+    write: 'Go to the question',
+    stop: 'Stop the answer',
+    copyAnswer: 'Copy the last answer',
+    search: 'Search',
+    sidebar: 'Show or hide the list of chats',
+    list: 'This list',
+  },
   problem: {
     offline: 'The server does not answer.',
     queue_full: 'Too many people are waiting. Try again in a moment.',
@@ -291,6 +399,114 @@ const zh: Words = {
     notImported: '未能导入。',
     partlyImported: '只导入了一部分。',
   },
+  close: '关闭',
+  partMissing: '页面的这一部分无法加载。',
+  outdated: {
+    text: '服务器上有此页面的新版本。',
+    reload: '重新加载',
+  },
+  model: {
+    restarting: '引擎正在重启',
+    unknown: '设置',
+    context: (tokens) => `可读 ${tokens} 个词元`,
+    noAnswer: '引擎尚未响应。',
+  },
+  settings: {
+    open: '此对话的设置',
+    title: '此对话',
+    system: '系统提示词',
+    systemHint: '此对话的每一轮之前，模型都会先读到它。',
+    preset: '预设',
+    modelsOwn: '模型默认',
+    adjusted: '已调整',
+    precise: '精确',
+    balanced: '均衡',
+    creative: '创意',
+    presetName: '预设名称',
+    savePreset: '存为预设',
+    removePreset: (name) => `删除预设 ${name}`,
+    more: '更多参数',
+    drawn: '每次随机',
+    untilFull: '直到上下文用尽',
+    none: '无',
+    save: '保存',
+    reset: '全部恢复默认',
+    counts: '从下一个回答起生效。留空即为模型默认值。',
+    names: {
+      temperature: '温度',
+      top_p: '核采样 Top-p',
+      top_k: '候选数 Top-k',
+      min_p: '最低概率 Min-p',
+      repetition_penalty: '重复惩罚',
+      presence_penalty: '存在惩罚',
+      frequency_penalty: '频率惩罚',
+      seed: '随机种子',
+      max_tokens: '回答长度上限（词元）',
+      stop: '停止文本，每行一个',
+    },
+    hints: {
+      temperature: '低则稳妥，高则多变；0 表示总取最可能的词。',
+      top_p: '只从累计概率达到此值的最可能的词中选取。',
+      top_k: '只从这么多个最可能的词中选取；0 表示不限。',
+      min_p: '只选概率不低于最高概率这一比例的词。',
+      repetition_penalty: '大于 1 时，用过的词更少出现。',
+      presence_penalty: '大于 0 时，出现过的词更少再出现。',
+      frequency_penalty: '大于 0 时，词用得越多越少再出现。',
+      seed: '引擎支持时，种子与问题相同则回答相同。',
+      max_tokens: '回答到此为止，可用“继续”接着写。',
+      stop: '回答在遇到其中任何一个之前结束。\\n 表示换行。',
+    },
+    problem: {
+      number: '这不是数字。',
+      whole: '请填写整数。',
+      between: (least, most) => `请填写 ${least} 到 ${most} 之间的值。`,
+      above: (least, most) => `请填写大于 ${least}、不超过 ${most} 的值。`,
+      many: (most) => `最多 ${most} 个停止文本。`,
+      long: (most) => `每个最多 ${most} 个字符。`,
+      system: (most) => `最多 ${most} 个字符。`,
+      notSaved: (why) => `未能保存。${why}`,
+    },
+  },
+  meter: {
+    label: (share) => `上下文已用 ${share}`,
+    used: (tokens, size) => `已用 ${tokens} / ${size} 个词元`,
+    about: (tokens, size) => `约用 ${tokens} / ${size} 个词元`,
+    room: (tokens) => `还可回答 ${tokens} 个`,
+    near: '上下文即将用尽，最早的消息很快会被略去。',
+    left_out: (count) => `篇幅不足，最早的 ${count} 条消息已被略去。`,
+    too_long: '问题长度超出模型上限。',
+    horizon: '模型从这里开始读取',
+  },
+  made: {
+    tokens: (count) => `${count} 个词元`,
+    speed: (perSecond) => `每秒 ${perSecond} 个`,
+    firstToken: (time) => `首字 ${time}`,
+    show: '此回答的生成参数',
+    none: '无',
+    promptTokens: '读取的词元',
+    cachedTokens: '其中已缓存',
+    total: '总用时',
+  },
+  trace: {
+    label: '跟踪：到达与显示',
+    arrived: '到达',
+    shown: '显示',
+    firstToken: '首字用时',
+    speed: '每秒词元',
+    lag: '滞后',
+    longestLag: '最长',
+    characters: '字符数',
+  },
+  shortcuts: {
+    open: '键盘快捷键',
+    newChat: '新对话',
+    write: '转到输入框',
+    stop: '停止回答',
+    copyAnswer: '复制最后的回答',
+    search: '搜索',
+    sidebar: '显示或隐藏对话列表',
+    list: '此列表',
+  },
   problem: {
     offline: '服务器没有响应。',
     queue_full: '排队的人太多，请稍后再试。',
@@ -372,6 +588,10 @@ export class Numbers {
   readonly #plain: Intl.NumberFormat
   readonly #seconds: Intl.NumberFormat
   readonly #minutes: Intl.NumberFormat
+  readonly #milliseconds: Intl.NumberFormat
+  readonly #tenths: Intl.NumberFormat
+  readonly #rounded: Intl.NumberFormat
+  readonly #exact: Intl.NumberFormat
 
   readonly language: Language
 
@@ -390,10 +610,24 @@ export class Numbers {
     this.#plain = new Intl.NumberFormat(language)
     this.#seconds = unit('second')
     this.#minutes = unit('minute')
+    this.#milliseconds = unit('millisecond')
+    this.#tenths = unit('second', 1)
+    this.#exact = new Intl.NumberFormat(language, { maximumFractionDigits: 6, useGrouping: false })
+    this.#rounded = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 })
   }
 
   plain(value: number): string {
     return this.#plain.format(value)
+  }
+
+  /** Of a parameter, with all its digits. */
+  exact(value: number): string {
+    return this.#exact.format(value)
+  }
+
+  /** Three digits of it, which is as much as a measurement is worth. */
+  rounded(value: number): string {
+    return this.#rounded.format(value)
   }
 
   /** Never 100 % before it is all there. */
@@ -403,6 +637,12 @@ export class Numbers {
 
   bytes(value: number): string {
     return value < 1e6 ? this.#kilo.format(value / 1e3) : this.#mega.format(value / 1e6)
+  }
+
+  /** A time that was measured. */
+  time(seconds: number): string {
+    if (seconds < 0.0995) return this.#milliseconds.format(seconds * 1_000)
+    return seconds < 59.95 ? this.#tenths.format(seconds) : this.duration(seconds)
   }
 
   duration(seconds: number): string {

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 import inkstream
-from inkstream.api.services import json_response, principal_of, services
-from inkstream.api.shapes import chat_json, run_json
+from inkstream.api.services import Services, json_response, principal_of, services
+from inkstream.api.shapes import chat_json, engine_json, run_json
 from inkstream.api.sse import OPENING, EventStream
-from inkstream.engines import Phase, Status
+from inkstream.engines import Status
 from inkstream.errors import Invalid
 from inkstream.events import Cursor, Note, encode
 from inkstream.history import Changed
@@ -75,27 +74,29 @@ async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Respo
 
     async def source(stream: EventStream) -> None:
         async with here.runs.live(principal) as (runs, news):
-            stream.push(_snapshot(runs, here.runs.engine.status))
+            stream.push(_snapshot(here, runs))
             await stream.ready()
             while wait and (item := await news.get()) is not None:
-                stream.push(_told(item))
+                stream.push(_told(here, item))
                 await stream.ready()
 
     return here.stream(source)
 
 
-def _told(item: Item) -> bytes:
+def _told(here: Services, item: Item) -> bytes:
     match item:
         case Status():
-            return _frame("engine", asdict(item))
+            return _frame("engine", engine_json(here.runs.engine, item))
         case Changed(chat=chat):
             return _frame("chat", {"id": item.id, "chat": chat and chat_json(chat)})
         case Run():
             return _frame("run", run_json(item))
 
 
-def _snapshot(runs: list[Run], engine: Status) -> bytes:
-    return _frame("snapshot", {"runs": [run_json(run) for run in runs], "engine": asdict(engine)})
+def _snapshot(here: Services, runs: list[Run]) -> bytes:
+    engine = here.runs.engine
+    told = {"build": here.build, "engine": engine_json(engine, engine.status)}
+    return _frame("snapshot", {"runs": [run_json(run) for run in runs], **told})
 
 
 def _frame(event: str, payload: dict[str, Any]) -> bytes:
@@ -108,10 +109,6 @@ def _frame(event: str, payload: dict[str, Any]) -> bytes:
 @router.get("/status")
 async def status(request: Request) -> Response:
     here = services(request)
-    engine = asdict(here.runs.engine.status)
-    if here.runs.engine.status.phase is Phase.READY:
-        capabilities = here.runs.engine.describe()
-        engine |= {"model": capabilities.model, "context_length": capabilities.context_length}
-        engine |= {"defaults": asdict(capabilities.defaults), "engine": capabilities.engine}
+    engine = engine_json(here.runs.engine, here.runs.engine.status)
     limits = {"stream_chars": here.settings.stream_chars, "body_kib": here.settings.body_kib}
     return json_response({"version": inkstream.__version__, "engine": engine, "limits": limits})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from inkstream.accounts import Accounts, Identity, Role
 from inkstream.api.door import Door, watch
+from inkstream.api.page import build_of_page
 from inkstream.api.sse import OPENING, EventStream, OpenStreams, Rewriting, Source
 from inkstream.config import Settings
 from inkstream.engines import Engine, Sampling
@@ -40,6 +41,7 @@ class Services:
     history: History
     runs: Runs
     streams: OpenStreams
+    build: str | None = field(default_factory=build_of_page)
 
     def require_reader(self) -> None:
         """To be asked before anything is begun for a reader. Raises Overloaded."""

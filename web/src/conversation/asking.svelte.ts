@@ -3,8 +3,9 @@
  * then it goes by itself, whichever chat is shown and whether or not the tab is.
  */
 import { ApiError, newKey, patiently, type Api, type Ask, type Taken } from '../api.ts'
+import { UNSET } from '../panel/settings.ts'
 import { pause } from '../stream/backoff.ts'
-import { isTerminal, type Chat, type RunState } from '../stream/wire.ts'
+import { isTerminal, type Chat, type RunState, type Settings } from '../stream/wire.ts'
 import type { World } from '../stream/world.ts'
 import {
   inChat,
@@ -28,6 +29,8 @@ export interface Owner {
   readonly stateOf: (answer: string) => RunState | null
   /** Whether it is being edited, so that it must not go. */
   readonly isHeld: (key: string) => boolean
+  /** What a chat that does not exist yet is to be made with. */
+  readonly settings: () => Settings
   readonly onChat: (chat: Chat) => void
   readonly onTaken: (asked: Outgoing, taken: Taken) => void
   /** A key is missing. */
@@ -54,7 +57,8 @@ export class Asking {
 
   /** Resolves when it has been sent, or is seen to have to wait. */
   async add(chat: string | null, ask: Ask, after: After | null): Promise<void> {
-    const asked = { key: newKey(), chat, ask, after }
+    const forNew = chat === null ? { settings: this.#owner.settings() } : {}
+    const asked = { key: newKey(), chat, ...forNew, ask, after }
     this.#set([...this.line, asked])
     await this.#try(asked.key)
   }
@@ -157,8 +161,8 @@ export class Asking {
     return true
   }
 
-  async #createChat({ key }: Outgoing, signal: AbortSignal): Promise<string> {
-    const chat = await this.#untilTaken(() => this.#api.createChat(key), key, signal)
+  async #createChat({ key, settings = UNSET }: Outgoing, signal: AbortSignal): Promise<string> {
+    const chat = await this.#untilTaken(() => this.#api.createChat(key, settings), key, signal)
     if (!signal.aborted) {
       this.#set(inChat(this.line, chat.id))
       this.#owner.onChat(chat)

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Api, type Taken } from '../api.ts'
+import { UNSET } from '../panel/settings.ts'
 import { MemoryStorage } from '../storage.fake.ts'
 import type { RunState } from '../stream/wire.ts'
 import { FakeWorld } from '../stream/world.fake.ts'
@@ -35,6 +36,7 @@ class Desk {
       isHeld: (key) => key === this.held,
       onChat: () => {},
       onTaken: (_asked, taken) => void this.taken.push(taken),
+      settings: () => UNSET,
       onForbidden: () => {},
     }
     this.asking = new Asking(new Api(this.world, 'http://server/api/'), this.world, owner)

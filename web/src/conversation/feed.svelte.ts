@@ -3,11 +3,12 @@ import type { Api } from '../api.ts'
 import { followLive } from '../stream/follow.ts'
 import type { Network } from '../stream/network.ts'
 import type { Link } from '../stream/sse.ts'
-import type { EngineStatus, LiveNews } from '../stream/wire.ts'
+import type { EngineStatus, LiveNews, Model } from '../stream/wire.ts'
 import type { World } from '../stream/world.ts'
 
 export class Feed {
-  engine = $state.raw<EngineStatus | null>(null)
+  engine = $state.raw<(EngineStatus & Partial<Model>) | null>(null)
+  build = $state.raw<string | null>(null)
   link = $state.raw<Link>('connecting')
 
   readonly #api: Api
@@ -37,6 +38,8 @@ export class Feed {
 
   #take(news: LiveNews): void {
     if (news.type === 'engine') this.engine = news.status
-    if (news.type === 'snapshot') this.engine = news.engine
+    if (news.type !== 'snapshot') return
+    this.engine = news.engine
+    this.build = news.build ?? null
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { Ask } from '../api.ts'
 import { keptInTab } from '../storage.ts'
-import type { Message } from '../stream/wire.ts'
+import type { Message, Settings } from '../stream/wire.ts'
 import { upTo } from './tree.ts'
 
 const NAME = 'outgoing'
@@ -17,6 +17,8 @@ export interface Outgoing {
   readonly key: string
   /** Null until the server has made a chat for it. */
   readonly chat: string | null
+  /** What that is to be made with. */
+  readonly settings?: Settings
   readonly ask: Ask
   /** What it waits for; null where it is to be sent at once. */
   readonly after: After | null

@@ -1,9 +1,10 @@
 /** Chats and runs as the server tells them, and a place where the browser keeps things. */
 import { vi } from 'vitest'
+import { UNSET } from '../panel/settings.ts'
 import type { Chat, Run, RunState } from '../stream/wire.ts'
 
 export function chat(id: string, updated_at: number, title = `chat ${id}`): Chat {
-  return { id, title, created_at: 1, updated_at }
+  return { id, title, created_at: 1, updated_at, settings: UNSET }
 }
 
 export function run(id: string, chat: string | null, state: RunState = 'running'): Run {
