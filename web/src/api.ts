@@ -73,8 +73,13 @@ export class Api {
     return (await this.#call<{ chats: Chat[] }>('GET', 'chats')).chats
   }
 
-  createChat(): Promise<Chat> {
-    return this.#call('POST', 'chats', {})
+  /** The same key never makes a second one. */
+  createChat(key: string): Promise<Chat> {
+    return this.#call('POST', 'chats', {}, { 'Idempotency-Key': key })
+  }
+
+  message(id: string): Promise<Message> {
+    return this.#call('GET', `messages/${encodeURIComponent(id)}`)
   }
 
   chat(id: string): Promise<ChatContents> {

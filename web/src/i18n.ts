@@ -27,7 +27,10 @@ const en = {
   blocks: {
     copy: 'Copy',
     copied: 'Copied',
+    refused: 'The browser forbids it',
     loadImage: (host: string) => `Load image from ${host}`,
+    done: 'Done',
+    open: 'To do',
   },
   leftOut: (count: string) => `Earlier messages left out for lack of room: ${count}`,
   jumpToEnd: 'Jump to the end',
@@ -37,7 +40,8 @@ const en = {
   reload: 'Reload',
   accessKey: 'Access key',
   signIn: 'Open',
-  signInWhy: 'Open your sign-in link, or give your access key.',
+  signInTitle: 'This server is locked',
+  signInWhy: 'Whoever runs it can give you a sign-in link or a key. This browser remembers it.',
   signInByLink: 'This link signs you in, once, on this browser.',
   loadingChat: 'Opening the chat',
   phase: {
@@ -66,6 +70,32 @@ const en = {
     failed: 'The answer broke off',
   },
   announce: { started: 'The answer begins', done: 'The answer is complete' },
+  talk: {
+    complete: 'Complete',
+    copyMessage: 'Copy as Markdown',
+    edit: 'Edit',
+    editLabel: 'Your question in other words',
+    cancel: 'Cancel',
+    regenerate: 'Answer again',
+    versions: 'Versions',
+    version: (number: string, count: string) => `Version ${number} of ${count}`,
+    earlier: 'Earlier version',
+    later: 'Later version',
+    showAll: 'Show all',
+    showLess: 'Show less',
+    waits: 'Sent when the answer above is there',
+    held: 'The answer above broke off, so this question has not been sent.',
+    release: 'Send all the same',
+    tryContinue: 'Continue goes on where it stopped; Try again asks for a new answer.',
+    tryAgain: 'Try again asks for a new answer.',
+    attach: 'Add text files',
+    drop: 'Drop text files anywhere',
+    dismiss: 'Dismiss',
+    notText: (name: string) => `${name} is not a text file in UTF-8.`,
+    tooLarge: (name: string, limit: string) =>
+      `${name} is too large: files may have ${limit} in all.`,
+    unreadable: (name: string) => `${name} cannot be read.`,
+  },
   problem: {
     offline: 'The server does not answer.',
     queue_full: 'Too many people are waiting. Try again in a moment.',
@@ -123,7 +153,10 @@ const zh: Words = {
   blocks: {
     copy: '复制',
     copied: '已复制',
+    refused: '浏览器不允许复制',
     loadImage: (host) => `从 ${host} 加载图片`,
+    done: '已完成',
+    open: '未完成',
   },
   leftOut: (count) => `篇幅所限，较早的 ${count} 条消息未被读取`,
   jumpToEnd: '回到底部',
@@ -133,7 +166,8 @@ const zh: Words = {
   reload: '重新加载',
   accessKey: '访问密钥',
   signIn: '进入',
-  signInWhy: '请打开你的登录链接，或输入访问密钥。',
+  signInTitle: '此服务器需要密钥',
+  signInWhy: '请向服务器管理员索取登录链接或密钥。此浏览器会记住登录状态。',
   signInByLink: '此链接可在这个浏览器中登录，只能使用一次。',
   loadingChat: '正在打开对话',
   phase: {
@@ -162,6 +196,31 @@ const zh: Words = {
     failed: '回答中断了',
   },
   announce: { started: '开始回答', done: '回答完毕' },
+  talk: {
+    complete: '已完成',
+    copyMessage: '复制 Markdown 原文',
+    edit: '修改',
+    editLabel: '修改问题',
+    cancel: '取消',
+    regenerate: '重新回答',
+    versions: '版本',
+    version: (number, count) => `第 ${number} 版，共 ${count} 版`,
+    earlier: '上一版',
+    later: '下一版',
+    showAll: '展开全部',
+    showLess: '收起',
+    waits: '上面的回答结束后发送',
+    held: '上面的回答中断了，这个问题尚未发送。',
+    release: '仍然发送',
+    tryContinue: '“继续”会从中断处接着写，“重试”会重新回答。',
+    tryAgain: '“重试”会重新回答。',
+    attach: '添加文本文件',
+    drop: '将文本文件拖放到页面任意位置',
+    dismiss: '关闭提示',
+    notText: (name) => `${name} 不是 UTF-8 文本文件。`,
+    tooLarge: (name, limit) => `${name} 太大：文件总计不得超过 ${limit}。`,
+    unreadable: (name) => `无法读取 ${name}。`,
+  },
   problem: {
     offline: '服务器没有响应。',
     queue_full: '排队的人太多，请稍后再试。',
@@ -206,17 +265,36 @@ export function problemText(words: Words, failure: { code: string; message: stri
   return typeof sentence === 'string' ? sentence : words.problem.other(failure.message)
 }
 
-/** The language of a text, for fonts, line breaking and screen readers; null where it is not clear. */
-export function languageOf(text: string): Language | null {
-  const sample = text.slice(0, 400)
-  const han = sample.match(/\p{Script=Han}/gu)?.length ?? 0
-  const latin = sample.match(/\p{Script=Latin}+/gu)?.length ?? 0
-  if (han + latin === 0) return null
-  return han > latin ? 'zh' : 'en'
+const SAMPLE_CHARS = 400
+const FENCED = /^ {0,3}(`{3,}|~{3,})[^]*?(?:^ {0,3}\1|$(?![^]))/gmu
+/** A word of Latin script weighs as much as one character of the others; kana and hangul are never Chinese. */
+const SCRIPTS = [
+  ['ja', /[\p{Script=Hiragana}\p{Script=Katakana}]/gu],
+  ['ko', /\p{Script=Hangul}/gu],
+  ['zh', /\p{Script=Han}/gu],
+  ['en', /\p{Script=Latin}+/gu],
+] as const
+
+/**
+ * The language of a text, for fonts, line breaking and screen readers; null where it is not clear. Fenced code is
+ * not counted: its words are English whatever is said about it.
+ */
+export function languageOf(text: string): (typeof SCRIPTS)[number][0] | null {
+  const prose = text.slice(0, 4 * SAMPLE_CHARS).replace(FENCED, '')
+  const sample = prose.slice(0, SAMPLE_CHARS)
+  const [kana = 0, hangul = 0, han = 0, latin = 0] = SCRIPTS.map(
+    ([, script]) => sample.match(script)?.length ?? 0,
+  )
+  if (kana + hangul + han + latin === 0) return null
+  if (latin >= kana + hangul + han) return 'en'
+  // Japanese has as many Han characters as kana, and Chinese quotes a word of it at most.
+  if (kana > 0.2 * han) return 'ja'
+  return hangul > han ? 'ko' : 'zh'
 }
 
 export class Numbers {
   readonly #percent: Intl.NumberFormat
+  readonly #kilo: Intl.NumberFormat
   readonly #mega: Intl.NumberFormat
   readonly #plain: Intl.NumberFormat
   readonly #seconds: Intl.NumberFormat
@@ -231,6 +309,7 @@ export class Numbers {
         maximumFractionDigits: digits,
       })
     this.#percent = new Intl.NumberFormat(language, { style: 'percent' })
+    this.#kilo = unit('kilobyte')
     this.#mega = unit('megabyte', 1)
     this.#plain = new Intl.NumberFormat(language)
     this.#seconds = unit('second')
@@ -247,7 +326,7 @@ export class Numbers {
   }
 
   bytes(value: number): string {
-    return this.#mega.format(value / 1e6)
+    return value < 1e6 ? this.#kilo.format(value / 1e3) : this.#mega.format(value / 1e6)
   }
 
   duration(seconds: number): string {
