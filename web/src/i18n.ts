@@ -41,7 +41,8 @@ const en = {
   accessKey: 'Access key',
   signIn: 'Open',
   signInTitle: 'This server is locked',
-  signInWhy: 'Whoever runs it can give you a sign-in link or a key. This browser remembers it.',
+  signInWhy:
+    'Whoever runs it can give you a sign-in link or an access key. This browser remembers it.',
   signInByLink: 'This link signs you in, once, on this browser.',
   loadingChat: 'Opening the chat',
   phase: {
@@ -167,7 +168,7 @@ const zh: Words = {
   accessKey: '访问密钥',
   signIn: '进入',
   signInTitle: '此服务器需要密钥',
-  signInWhy: '请向服务器管理员索取登录链接或密钥。此浏览器会记住登录状态。',
+  signInWhy: '请向服务器管理员索取登录链接或访问密钥。此浏览器会记住登录状态。',
   signInByLink: '此链接可在这个浏览器中登录，只能使用一次。',
   loadingChat: '正在打开对话',
   phase: {
