@@ -1,10 +1,9 @@
-"""Measures the torch engine on a CPU beside transformers.
+"""Measures the torch engine on a CPU beside transformers: ``python bench/torch_cpu.py FOLDER…``.
 
-``python bench/torch_cpu.py FOLDER… [--json FILE]``. Each FOLDER has a checkpoint with a chat template; one
-that has only a tokenizer gets random weights of Qwen2-0.5B's shape first. In float32, greedily, from 58-token
-prompts to ``--tokens`` new ones: ``generate`` of transformers alone, the engine alone, and four answers at a
-time, interleaved ``--rounds`` times. Told are medians of tokens per second, and per second of processor time,
-which other programs on the machine change less.
+Each FOLDER has a checkpoint with a chat template; one that has only a tokenizer gets random weights of
+Qwen2-0.5B's shape first. In float32, greedily, from 58-token prompts to ``--tokens`` new ones: ``generate``
+of transformers alone, the engine alone, and four answers at a time, interleaved ``--rounds`` times. Told are
+medians of tokens per second, and per second of processor time, which other programs change less.
 """
 
 from __future__ import annotations

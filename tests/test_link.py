@@ -197,7 +197,7 @@ async def test_an_answer_arrives_as_the_engine_gave_it() -> None:
         said: list[Chunk | Progress] = [
             Progress(0.5),
             Chunk("流\u2028式", 2, (18645, 250)),
-            Chunk("👩‍👩‍👧", 1, None, [{"logprob": -0.5}]),
+            Chunk("👩‍👩‍👧", 1, None, [{"token": "x", "logprob": -0.5}]),
         ]
         for number, item in enumerate(said, 1):
             puppet.say("r", item)
@@ -342,11 +342,11 @@ async def test_chunks_without_logprobs_travel_beside_chunks_with_them() -> None:
     async with linked(puppet) as link:
         calls = [Call(link, request(id)) for id in "ab"]
         await until(lambda: len(puppet.asked) == 2)
-        puppet.say("a", Chunk("x", 1, (1,), [{"id": 1}]))
+        puppet.say("a", Chunk("x", 1, (1,), [{"token": "x"}]))
         puppet.say("b", Chunk("y", 1))
         for call in calls:
             await call.until_chunk()
-        assert [call.chunks for call in calls] == [[Chunk("x", 1, (1,), [{"id": 1}])], [Chunk("y", 1)]]
+        assert [call.chunks for call in calls] == [[Chunk("x", 1, (1,), [{"token": "x"}])], [Chunk("y", 1)]]
         for call in calls:
             await call.cancel()
 
@@ -356,8 +356,8 @@ async def test_what_comes_in_one_turn_leaves_merged_the_last_of_it_with_the_end(
     items: list[Chunk | Progress] = [
         Progress(0.1),
         Progress(0.9),
-        Chunk("a", 1, (1,), [{"id": 1}]),
-        Chunk("b", 2, None, [{"id": 2}]),
+        Chunk("a", 1, (1,), [{"token": "a"}]),
+        Chunk("b", 2, None, [{"token": "b"}]),
         Chunk("c", 1, (3,)),
     ]
     async with linked(puppet) as link:
