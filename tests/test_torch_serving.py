@@ -32,8 +32,8 @@ pytestmark = [
 ]
 
 QUESTION = "Tell me a short story about a lighthouse keeper and a storm."
-GREEDY = {"temperature": 0, "max_tokens": 40}
-SEEDED = {"temperature": 0.9, "top_p": 0.95, "repetition_penalty": 1.1, "seed": 7, "max_tokens": 40}
+GREEDY = {"temperature": 0, "max_tokens": 32}
+SEEDED = {"temperature": 0.9, "top_p": 0.95, "repetition_penalty": 1.1, "seed": 7, "max_tokens": 32}
 SAMPLINGS = (GREEDY, SEEDED)
 
 FAULT = "fault"
@@ -65,7 +65,7 @@ def put_into(module):
 
 sys.meta_path.insert(0, Finder())
 """
-"""A sitecustomize.py with which a step fails once, at the border to the device, for each file that tells how."""
+"""A sitecustomize.py with which a step fails at the device's border, once for each file that says how."""
 
 
 @dataclass
@@ -148,7 +148,8 @@ async def talk(
 
 @pytest.fixture(scope="module")
 async def undisturbed(talk: Talk) -> list[Answer]:
-    answers = [await talk.read(await talk.ask(sampling)) for sampling in SAMPLINGS]
+    asked = [await talk.ask(sampling) for sampling in SAMPLINGS]
+    answers = await asyncio.gather(*(talk.read(answer) for answer in asked))
     assert all(len(answer.text) > 60 for answer in answers)
     assert answers[0].text != answers[1].text
     return answers

@@ -36,12 +36,16 @@ def choose(settings: Settings, say: Words) -> Choice:
         return Choice(settings.engine)
     if _is_checkpoint(Path(settings.model).expanduser()):
         return Choice("torch")
-    has_torch = all(map(importlib.util.find_spec, TORCH_PACKAGES))
-    found = probe.nvidia_gpus() if has_torch and not _is_gguf(settings.model) else ()
+    found = probe.nvidia_gpus() if has_torch() and not _is_gguf(settings.model) else ()
     if not found:
         return Choice("llama")
     problem = _problem(found, say)
     return Choice("llama", f"{problem.text} {problem.fix}") if problem else Choice("torch")
+
+
+def has_torch() -> bool:
+    """All that the torch engine needs can be imported, as far as that can be told without doing it."""
+    return all(map(importlib.util.find_spec, TORCH_PACKAGES))
 
 
 def _problem(found: Sequence[probe.Gpu], say: Words) -> gpus.Problem | None:

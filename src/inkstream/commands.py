@@ -19,7 +19,7 @@ class Command:
 ENGINE_SETTINGS = frozenset(
     {
         "data_dir", "model", "engine", "engine_url", "engine_key", "context", "slots", "threads",
-        "gpu_layers", "device", "dtype", "offline", "script", "log_level",
+        "gpu_layers", "device", "dtype", "quantize", "draft_model", "offline", "script", "log_level",
     }
 )  # fmt: skip
 DOCTOR_SETTINGS = frozenset(

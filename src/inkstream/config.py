@@ -96,6 +96,17 @@ class Settings:
         "torch 计算所用的数值类型；auto 在 GPU 上为 bfloat16 或 float16，在 CPU 上为 float32",
         choices=("auto", "bfloat16", "float16", "float32"),
     )
+    quantize: str = _setting(
+        "none",
+        "keep the matrices in fewer bits, for torch: nf4 takes a quarter of 16, int8 half",
+        "torch 用更少的位存放矩阵：nf4 占四分之一内存，int8 占一半",
+        choices=("none", "nf4", "int8"),
+    )
+    draft_model: str = _setting(
+        "",
+        "smaller model of the same vocabulary that guesses ahead for torch; ngram: from the text so far",
+        "为 torch 预猜 token 的小模型，词表须相同；填 ngram 则按已有文本来猜",
+    )
     offline: bool = _setting(False, "never ask a model hub", "从不访问模型库")
     script: str = _setting("", "what the scripted engine does, as JSON", "scripted 引擎的行为（JSON）")
 

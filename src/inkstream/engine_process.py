@@ -20,7 +20,7 @@ from inkstream import models
 from inkstream.choice import choose
 from inkstream.config import Settings
 from inkstream.display import Progress
-from inkstream.engines import Engine, Phase, Sampling, Status, Weights, create
+from inkstream.engines import NGRAM, Engine, Phase, Sampling, Status, Weights, create
 from inkstream.engines.link import Host
 from inkstream.errors import ConfigError, EngineLost, ModelError
 from inkstream.words import Words, language
@@ -66,31 +66,21 @@ async def _listen(host: Host, url: SplitResult) -> str:
 
 
 async def _load_and_offer(settings: Settings, host: Host) -> None:
-    weights, notice = None, None
     say = Words(language(os.environ))
     choice = await asyncio.to_thread(choose, settings, say)
     if choice.warning:
         logger.warning("%s", choice.warning)
+    weights, draft, notice = None, None, None
     if choice.engine != "scripted":
-        console = Progress(sys.stderr, say, is_terminal=False)
-
-        def on_progress(download: models.Download) -> None:
-            host.report(_downloading(download))
-            console(download)
-
-        found = await models.fetch(
-            settings.model,
-            settings.models_dir,
-            on_progress=on_progress,
-            offline=settings.offline,
-            is_default=settings.is_default_model,
-            form=choice.form,
-        )
+        found = await _fetch(settings, choice.form, host, say)
         weights, notice = _weights(found), found.notice
+    if choice.engine == "torch" and settings.draft_model not in ("", NGRAM):
+        guessing = replace(settings, model=settings.draft_model)
+        draft = _weights(await _fetch(guessing, choice.form, host, say))
     if notice:
         logger.warning("%s", say(notice["en"], notice["zh"]))
     host.report(Status(Phase.LOADING))
-    async with create(replace(settings, engine=choice.engine), weights) as engine:
+    async with create(replace(settings, engine=choice.engine), weights, draft) as engine:
         host.attach(engine, notice)
         try:
             await _announce(engine)
@@ -98,6 +88,24 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
         finally:
             # Before the engine closes: it says that it will not come back, and its successor may.
             await host.aclose()
+
+
+async def _fetch(settings: Settings, form: models.Form, host: Host, say: Words) -> models.Model:
+    """Raises ModelError."""
+    console = Progress(sys.stderr, say, is_terminal=False)
+
+    def on_progress(download: models.Download) -> None:
+        host.report(_downloading(download))
+        console(download)
+
+    return await models.fetch(
+        settings.model,
+        settings.models_dir,
+        on_progress=on_progress,
+        offline=settings.offline,
+        is_default=settings.is_default_model,
+        form=form,
+    )
 
 
 async def _announce(engine: Engine) -> None:

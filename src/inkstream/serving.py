@@ -21,6 +21,8 @@ from inkstream.errors import ConfigError, EngineLost, InkstreamError
 from inkstream.probe import free_port
 from inkstream.supervisor import Child, Supervisor, control_channel, lifeline
 
+logger = logging.getLogger(__name__)
+
 ENGINE_LOST = 70
 """Exit code, sysexits.h's for a fault in software. The parent starts the engine again."""
 
@@ -90,11 +92,9 @@ def run_engine(settings: Settings, *, is_child: bool) -> int:
             lifeline(_ignore)
         _on_signals(task.cancel)
         try:
-            await offer(
-                settings, lambda url: logging.getLogger(__name__).info("the engine listens at %s", url)
-            )
+            await offer(settings, lambda url: logger.info("the engine listens at %s", url))
         except EngineLost as error:
-            logging.getLogger(__name__).critical("%s", error.message)
+            logger.critical("%s", error.message)
             # No clean-up: on a device that has failed it may never return.
             os._exit(ENGINE_LOST)
 

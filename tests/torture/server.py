@@ -19,7 +19,7 @@ from typing import Literal, Self
 import httpx
 
 Role = Literal["gateway", "engine"]
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 CONSOLE, TRACEBACK = "console.log", "Traceback (most recent call last)"
 AS_IT_IS: Mapping[str, str] = MappingProxyType({})

@@ -210,7 +210,10 @@ export class Numbers {
   readonly #seconds: Intl.NumberFormat
   readonly #minutes: Intl.NumberFormat
 
+  readonly language: Language
+
   constructor(language: Language) {
+    this.language = language
     const unit = (name: string, digits = 0): Intl.NumberFormat =>
       new Intl.NumberFormat(language, {
         style: 'unit',

@@ -20,6 +20,9 @@ from inkstream import gpus, probe
 from inkstream.config import Settings
 from inkstream.errors import ModelError
 
+NGRAM = "ngram"
+"""The draft model that is none: what the text has said before is guessed again."""
+
 SLOTS = 4
 """Answers at a time where the settings do not say: what a CPU computes together without being slow."""
 
@@ -257,8 +260,11 @@ class Weights:
 
 
 @asynccontextmanager
-async def create(settings: Settings, weights: Weights | None = None) -> AsyncGenerator[Engine]:
-    """The engine that the settings name, closed at the end of the block.
+async def create(
+    settings: Settings, weights: Weights | None = None, draft: Weights | None = None
+) -> AsyncGenerator[Engine]:
+    """The engine that the settings name, closed at the end of the block. ``draft`` is a model that
+    guesses for ``torch`` what the other will say.
 
     It loads while the block runs, and its status tells how that goes, a failure included. All but
     ``scripted`` need ``weights``. Raises ConfigError for a bad script.
@@ -274,8 +280,8 @@ async def create(settings: Settings, weights: Weights | None = None) -> AsyncGen
         return
     if weights is None:
         raise ModelError(f"The engine '{settings.engine}' needs a model file.")
-    open_engine = _torch if settings.engine == "torch" else _llama
-    async with open_engine(settings, weights) as engine:
+    opened = _torch(settings, weights, draft) if settings.engine == "torch" else _llama(settings, weights)
+    async with opened as engine:
         yield engine
 
 
@@ -297,7 +303,7 @@ async def _llama(settings: Settings, weights: Weights) -> AsyncGenerator[Engine]
 
 
 @asynccontextmanager
-async def _torch(settings: Settings, weights: Weights) -> AsyncGenerator[Engine]:
+async def _torch(settings: Settings, weights: Weights, draft: Weights | None) -> AsyncGenerator[Engine]:
     # Importing torch takes seconds, in which gateways want to connect.
     module = await asyncio.to_thread(_imported, "inkstream.engines.torch.engine")
     launch = module.Launch(
@@ -311,6 +317,9 @@ async def _torch(settings: Settings, weights: Weights) -> AsyncGenerator[Engine]
         name=weights.name,
         sha256=weights.sha256,
         defaults=weights.defaults,
+        ngram=settings.draft_model == NGRAM,
+        draft_model=draft.path if draft else None,
+        quantize="" if settings.quantize == "none" else settings.quantize,
     )
     async with module.TorchEngine(launch).loading() as engine:
         yield engine

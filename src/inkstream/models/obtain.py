@@ -212,7 +212,7 @@ class _Fetcher:
 def _refusal(wish: Wish, summary: str, code: str) -> _Unobtainable:
     return _Unobtainable(
         f"Model '{wish.name}' could not be fetched. {summary}. Check the network and the proxy variables, "
-        "let HF_ENDPOINT name a mirror, or give the path of a .gguf file instead of a name.",
+        f"let HF_ENDPOINT name a mirror, or give the path of a {_kind(wish)} instead of a name.",
         summary,
         code=code,
     )
@@ -229,8 +229,12 @@ def _offline(wish: Wish) -> str:
     return (
         f"Model '{wish.name}' is not on this disk and fetching is switched off (--offline, "
         f"INKSTREAM_OFFLINE or HF_HUB_OFFLINE). Run 'inkstream pull {wish.name}' with a network, "
-        "or give the path of a .gguf file."
+        f"or give the path of a {_kind(wish)}."
     )
+
+
+def _kind(wish: Wish) -> str:
+    return "folder with a checkpoint" if wish.form == "checkpoint" else ".gguf file"
 
 
 def _notice(wanted: Wish, substitute: Wish, reason: str) -> dict[str, str]:

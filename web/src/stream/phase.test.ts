@@ -13,6 +13,11 @@ test.each<[string, (RunEvent | Note)[], object]>([
   ['queued', [queued], { is: 'queued', place: 2 }],
   ['queued while the engine loads', [queued, loading], { is: 'loading', share: 0.5 }],
   [
+    'the step that loading is at',
+    [{ ...loading, detail: { step: { en: 'capturing graphs 3/40', zh: '捕获计算图 3/40' } } }],
+    { is: 'loading', share: 0.5, step: { en: 'capturing graphs 3/40', zh: '捕获计算图 3/40' } },
+  ],
+  [
     'queued when it is ready',
     [queued, loading, { key: 'engine', phase: 'ready' }],
     { is: 'queued', place: 2 },

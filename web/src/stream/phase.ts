@@ -6,7 +6,7 @@ export type Phase =
   | { readonly is: 'sending' }
   | { readonly is: 'connecting' }
   | { readonly is: 'downloading'; readonly share: number | null; readonly detail: DownloadDetail }
-  | { readonly is: 'loading'; readonly share: number | null }
+  | { readonly is: 'loading'; readonly share: number | null; readonly step: DownloadDetail['step'] }
   | { readonly is: 'given_up'; readonly message: string }
   | { readonly is: 'queued'; readonly place: number }
   | { readonly is: 'reading'; readonly share: number }
@@ -33,7 +33,7 @@ export function enginePhase(engine: EngineStatus): Phase | null {
     case 'downloading':
       return { is: 'downloading', share: engine.share ?? null, detail: engine.detail ?? {} }
     case 'loading':
-      return { is: 'loading', share: engine.share ?? null }
+      return { is: 'loading', share: engine.share ?? null, step: engine.detail?.step }
     case 'given_up':
       return { is: 'given_up', message: engine.message ?? '' }
     case 'ready':

@@ -79,6 +79,8 @@ export interface DownloadDetail {
   readonly seconds_left?: number | null
   /** What it is waiting for, where it is. */
   readonly note?: string | null
+  /** What is being done while it loads. */
+  readonly step?: { readonly en: string; readonly zh: string }
   /** What users of this engine must be told, whatever it does. */
   readonly notice?: { readonly en: string; readonly zh: string }
 }
