@@ -65,18 +65,19 @@ async def long_answer(stage: Stage) -> list[Row]:
 async def heap(stage: Stage) -> list[Row]:
     """The same answer, faster: a collection in the middle of the measured one would count in it."""
     text = corpus.mixed(int(200 * stage.seconds))
-    marker = corpus.heading(text.count("## ") // 10)
+    sections = text.count("## ") // 2
+    # By the first everything has been seen once, by the second most of the page's code is compiled.
+    marks = [corpus.heading(max(2, sections // 5)), corpus.heading(max(2, sections // 2))]
     with serving({"answer": text, "tokens_per_second": 1000}) as server:
         async with visiting(stage.browser, server.url, stage.throttle, trace=False) as visit:
-            empty = await visit.heap_bytes()
+            heaps = [await visit.heap_bytes()]
             await visit.ask()
-            # By then every kind of block has been seen, and what draws it is loaded.
-            await visit.until(f"{LAST}?.textContent.includes('{marker}')", every_ms=20)
-            before = await visit.heap_bytes()
+            for mark in marks:
+                await visit.until(f"{LAST}?.textContent.includes('{mark}')", every_ms=20)
+                heaps.append(await visit.heap_bytes())
             await visit.until_ended()
-            whole, later = await visit.heap_bytes(), await visit.heap_bytes()
-    size = len(text[text.index(marker) :].encode())
-    return _heap_rows(size, empty, before, whole, later)
+            heaps += [await visit.heap_bytes(), await visit.heap_bytes()]
+    return _heap_rows([len(text[text.index(mark) :].encode()) for mark in marks], heaps)
 
 
 async def _type_until_ended(visit: Visit) -> None:
@@ -118,11 +119,12 @@ def _cpu_from(tasks: list[Task], start: float, length: float) -> float:
     return sum(task.cpu for task in tasks if start <= task.at < start + length)
 
 
-def _heap_rows(size: float, empty: int, before: int, whole: int, later: int) -> list[Row]:
-    grown = whole - before
-    value = f"{grown / size:.1f}, {(whole - empty) / 1e6:.1f} MB with what draws it"
+def _heap_rows(sizes: list[int], heaps: list[int]) -> list[Row]:
+    empty, early, half, whole, later = heaps
+    by_text = [(whole - before) / size for before, size in zip((early, half), sizes, strict=True)]
+    value = f"{by_text[0]:.1f}, of the second half {by_text[1]:.1f}; {(whole - empty) / 1e6:.1f} MB in all"
     return [
-        Row("T9", "heap growth by text, collected", "≤ 8", value, grown <= 8 * size),
+        Row("T9", "heap growth by text, collected", "≤ 8", value, by_text[0] <= 8),
         Row("T9", "a second collection to the first", "flat", f"{later / whole:.2f}", later <= 1.02 * whole),
     ]
 
