@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from inkstream.api import Services, create_app, open_services
 from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
 from inkstream.engines import Emitted, Finish, Request, Take
 from inkstream.engines.scripted import Script, Scripted
-from inkstream.gateway import Protocol, Server, listen
+from inkstream.gateway import Server, listen, server_config
 from inkstream.log import Run
 
 
@@ -64,9 +62,7 @@ async def serving(folder: Path, script: Script | None = None, **settings: Any) -
     listening = asyncio.Event()
     with listen(chosen) as sock:
         async with open_services(chosen, engine, streams, lambda: None) as services:
-            config = uvicorn.Config(
-                create_app(services), http=Protocol, lifespan="off", log_config=None, access_log=False
-            )
+            config = server_config(create_app(services), chosen)
             server = Server(config, streams, listening.set)
             running = asyncio.ensure_future(server.serve(sockets=[sock]))
             await asyncio.wait_for(listening.wait(), 10)

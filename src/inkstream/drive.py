@@ -96,6 +96,9 @@ class Drive:
         """End the run now, whatever it is doing. The first ending given counts."""
         self._break_off(ending)
 
+    def age_seconds(self) -> float:
+        return time.time() - self._created_at
+
     def note(self, key: str, payload: dict[str, object]) -> None:
         self._pen.note(key, payload)
 
@@ -164,7 +167,8 @@ class Drive:
         """One engine, asked once. Returns the last events of the run. Raises EngineLost, EngineFailed."""
         self._was_asked = False
         is_suspect = self._deaths >= SUSPECT_AFTER_DEATHS
-        async with self._around.admission.turn(self._tell_place, is_suspect=is_suspect) as self._ticket:
+        admission = self._around.admission
+        async with admission.turn(self.principal, self._tell_place, is_suspect=is_suspect) as self._ticket:
             capabilities = self._around.engine.describe()
             self._was_asked = True
             pin, emitted, is_begun = await pinned(self._log, self._around.engine, self.id, self._told)

@@ -11,6 +11,9 @@ export type Ask =
   | { readonly regenerate: string }
   | { readonly continue: string }
 
+/** By what somebody signs in: a key of theirs or the server's, or what a sign-in link carries. */
+export type Proof = { readonly key: string } | { readonly link: string }
+
 /**
  * - `offline`: no answer came; whether the server did what it was asked is unknown
  * - `busy`: the server asks to come back later
@@ -94,8 +97,8 @@ export class Api {
     return this.#call('POST', `runs/${encodeURIComponent(run)}/stop`, {})
   }
 
-  signIn(key: string): Promise<void> {
-    return this.#call('POST', 'session', { key })
+  signIn(proof: Proof): Promise<void> {
+    return this.#call('POST', 'session', proof)
   }
 
   async #call<T>(

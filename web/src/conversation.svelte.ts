@@ -2,7 +2,7 @@
  * The conversation on the page: which branch of it is shown, and what its reader may do. Everything true is on the
  * server; this only reads it, follows what is being written (`Following`), and asks (`Asking`).
  */
-import { ApiError, patiently, type Api, type ChatContents, type Taken } from './api.ts'
+import { ApiError, patiently, type Api, type ChatContents, type Proof, type Taken } from './api.ts'
 import { Asking } from './conversation/asking.svelte.ts'
 import { Branches } from './conversation/branches.svelte.ts'
 import {
@@ -200,8 +200,8 @@ export class Conversation {
     this.#followEnd()
   }
 
-  async signIn(key: string): Promise<void> {
-    await this.#api.signIn(key)
+  async signIn(proof: Proof): Promise<void> {
+    await this.#api.signIn(proof)
     this.isLocked = false
     void this.watch()
     await this.open(this.chat)

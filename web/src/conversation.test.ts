@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { addressOf, chatOf } from './address.ts'
+import { addressOf, chatOf, linkOf } from './address.ts'
 import { Api, type ApiError } from './api.ts'
 import { Conversation } from './conversation.svelte.ts'
 import { MemoryStorage } from './storage.fake.ts'
@@ -415,4 +415,7 @@ test('addresses name chats', () => {
   expect(chatOf(addressOf(null))).toBeNull()
   expect(chatOf('')).toBeNull()
   expect(chatOf('#/c/../../x')).toBeNull()
+  expect(chatOf('#/sign-in/Ab-_1')).toBeNull()
+  expect(linkOf('#/sign-in/Ab-_1')).toBe('Ab-_1')
+  expect(linkOf('#/c/0a1b')).toBeNull()
 })

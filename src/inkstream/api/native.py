@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel
 from starlette.responses import Response
 
 import inkstream
-from inkstream.api.guard import COOKIE, Unauthorized, session_token
 from inkstream.api.services import json_response, principal_of, services
 from inkstream.api.shapes import run_json
 from inkstream.api.sse import OPENING, EventStream
@@ -21,10 +18,6 @@ from inkstream.events import Cursor, Note, encode
 from inkstream.log import Run
 
 router = APIRouter(prefix="/api")
-
-
-class SessionIn(BaseModel):
-    key: str
 
 
 # Runs
@@ -50,6 +43,7 @@ async def follow_run(
 ) -> Response:
     """The run's events as server-sent events, from behind the cursor."""
     here, principal = services(request), principal_of(request)
+    here.require_reader()
     found = await here.runs.get(principal, run)
     cursor = _cursor(last_event_id, after)
     await here.runs.require_cursor(found, cursor)
@@ -75,6 +69,7 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
 async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Response:
     """A snapshot of the living runs, then which start and end, and what the engine does."""
     here, principal = services(request), principal_of(request)
+    here.require_reader()
 
     async def source(stream: EventStream) -> None:
         async with here.runs.live(principal) as (runs, news):
@@ -83,7 +78,7 @@ async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Respo
             while wait and (item := await news.get()) is not None:
                 if isinstance(item, Status):
                     stream.push(_frame("engine", asdict(item)))
-                elif item.principal == principal:
+                else:
                     stream.push(_frame("run", run_json(item)))
                 await stream.ready()
 
@@ -111,16 +106,3 @@ async def status(request: Request) -> Response:
         engine |= {"defaults": asdict(capabilities.defaults), "engine": capabilities.engine}
     limits = {"stream_chars": here.settings.stream_chars, "body_kib": here.settings.body_kib}
     return json_response({"version": inkstream.__version__, "engine": engine, "limits": limits})
-
-
-@router.post("/session", status_code=204)
-async def sign_in(request: Request, body: SessionIn) -> Response:
-    """Exchange the access key for the page's cookie."""
-    settings = services(request).settings
-    if settings.key and not hmac.compare_digest(body.key.encode(), settings.key.encode()):
-        raise Unauthorized("that is not the access key of this server.")
-    response = Response(status_code=204)
-    response.set_cookie(
-        COOKIE, session_token(settings.key), httponly=True, samesite="strict", path=settings.base_path or "/"
-    )
-    return response

@@ -8,11 +8,10 @@ class FakeFrames implements Frames {
   hidden = false
   #run: ((now: number) => void) | null = null
 
-  readonly request = (run: (now: number) => void): number => {
+  readonly request: Frames['request'] = (run) => {
     this.#run = run
-    return 1
+    return () => void (this.#run = null)
   }
-  readonly cancel = (): void => void (this.#run = null)
   readonly now = (): number => this.time
   readonly isHidden = (): boolean => this.hidden
 

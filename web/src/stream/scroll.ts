@@ -125,6 +125,8 @@ class Room {
   readonly #content: HTMLElement
   readonly #space: HTMLElement
   #find: (() => HTMLElement | null) | null = null
+  #question: HTMLElement | null = null
+  #last: Element | null = null
   #height = 0
 
   constructor(scroller: HTMLElement, content: HTMLElement) {
@@ -135,13 +137,14 @@ class Room {
 
   make(find: () => HTMLElement | null): void {
     this.#find = find
+    this.#question = null
     this.#scroller.append(this.#space)
     this.fit()
   }
 
   /** Shrink by what the answer has grown. */
   fit(): void {
-    const question = this.#find?.()
+    const question = this.#found()
     if (!question) return
     const from = this.#content.getBoundingClientRect()
     const asked = question.getBoundingClientRect()
@@ -152,8 +155,17 @@ class Room {
     this.#set(Math.max(0, whole - from.height))
   }
 
+  /** Looked for only where something has been added: it takes longer the longer the page is. */
+  #found(): HTMLElement | null {
+    const last = this.#content.lastElementChild
+    if (this.#question?.isConnected && last === this.#last) return this.#question
+    this.#last = last
+    this.#question = this.#find?.() ?? null
+    return this.#question
+  }
+
   drop(): void {
-    this.#find = null
+    this.#find = this.#question = null
     this.#set(0)
     this.#space.remove()
   }
