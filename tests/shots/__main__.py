@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browsing import CHROMIUM, FLAGS
 from tests.shots.sheet import Picture, sheet
@@ -21,12 +21,13 @@ ROOT = Path(__file__).parents[2]
 HEIGHTS = {1280: 800, 768: 1024, 360: 740, 320: 568}
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 IN_THE_DOCS = {
-    "page": Picture("conversation", "en", "light", 1280),
-    "page.zh": Picture("conversation", "zh", "light", 1280),
+    "page": Picture("top", "en", "light", 1280),
+    "page.zh": Picture("top", "zh", "light", 1280),
     "live.dark": Picture("live", "en", "dark", 1280),
     "phone.zh": Picture("top", "zh", "dark", 360),
 }
 WEBP_QUALITY = 82
+PATIENCE_MS = 30_000  # a picture is no test: a busy machine may take its time
 # Twice: a change of the viewport is laid out in one frame and answered by the page in the next.
 SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
@@ -35,6 +36,7 @@ def main() -> None:
     options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
     pictures: list[Picture] = []
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for language in options.language:

@@ -18,7 +18,7 @@ from tests.shots.chats import CUT, FAILED, FORGETFUL, STOPPED, Turn, chat, docum
 from tests.shots.texts import Texts
 
 WIDTH, HEIGHT = 1280, 800
-PACE = 25.0
+PACE = 40.0
 LONG = 80
 
 

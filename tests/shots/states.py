@@ -58,7 +58,7 @@ def top(stage: Stage) -> None:
 
 def live(stage: Stage) -> None:
     ask(stage.visit(), stage.texts.question)
-    until_longer(stage.page, SOME)
+    until_longer(stage.page, len(stage.texts.lore) // 4)
 
 
 def thinking_live(stage: Stage) -> None:
