@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -257,6 +258,13 @@ def test_between_worth_it_and_not_the_gate_stays_as_it_is() -> None:
     for _ in range(50):
         gate.learn(100, 100)
     assert not any(opinions(gate, 1, 5))
+
+
+def test_a_batch_without_room_for_drafts_has_none() -> None:
+    gate = Gate(WIDTH, lambda rows, width: math.inf if rows > 128 and width > 1 else 1.0)
+    assert all(opinions(gate, 128, 3))
+    assert not any(opinions(gate, 129, 2 * PROBE))
+    assert all(opinions(gate, 128, 3))
 
 
 async def test_the_engine_says_what_it_speculates_with(checkpoint: Path, small: Path) -> None:

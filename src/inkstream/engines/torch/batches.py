@@ -263,7 +263,7 @@ class DraftedBatch:
         is_read = positions < places.ends[seats].unsqueeze(1)
         is_read[:, 1:] &= drafts >= 0
         self._positions.copy_(torch.where(is_read, positions, -1).view(-1))
-        self._seats.copy_(seats.repeat_interleave(WIDTH))
+        self._seats.view(-1, WIDTH).copy_(seats.unsqueeze(1))
         states = self._pass(ids.view(-1))
         flat = positions.view(-1)
         tokens = draw_ahead(state.logits(states), state.table, self._seats, flat, drafts)

@@ -9,7 +9,6 @@ decoding, Leviathan et al. 2023; here no token needs to be rejected by chance).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 WIDTH = 8
@@ -45,25 +44,21 @@ def lookup(ids: Sequence[int], most: int) -> list[int]:
 class Gate:
     """Whether to speculate, step by step: as long as it is faster, by measured times and accepted drafts.
 
-    ``seconds`` tells what a step takes with so many rows of such a width.
+    ``seconds`` tells what a step takes with so many rows of such a width, infinity where there is none.
     """
 
     def __init__(self, width: int, seconds: Callable[[int, int], float]) -> None:
         self._width, self._seconds = width, seconds
+        self._speed_of: dict[int, float] = {}
         self._share = 0.5
         self._is_open = True
         self._shut_steps = 0
 
-    @property
-    def accepted_share(self) -> float:
-        """Of late, 0…1."""
-        return self._share
-
     def width(self, rows: int) -> int:
-        """For the next step of so many rows; 1 is without drafts, as where no step has room for so many."""
-        if self._seconds(rows, self._width) == math.inf:
-            return 1
+        """For the next step of so many rows; 1 is without drafts."""
         gain = self.gain(rows)
+        if not gain:
+            return 1
         self._is_open = gain > (CLOSES if self._is_open else OPENS)
         if self._is_open or self._shut_steps >= PROBE:
             self._shut_steps = 0
@@ -73,10 +68,15 @@ class Gate:
 
     def gain(self, rows: int) -> float:
         """Tokens a second with drafts, divided by those without."""
-        tokens = 1 + self._share * (self._width - 1)
-        return tokens * self._seconds(rows, 1) / self._seconds(rows, self._width)
+        return (1 + self._share * (self._width - 1)) * self._speed(rows)
 
     def learn(self, drafted: int, accepted: int) -> None:
         """What came of a step."""
         if drafted:
             self._share += (accepted / drafted - self._share) * min(1.0, drafted / MEMORY)
+
+    def _speed(self, rows: int) -> float:
+        """Steps a second with drafts, divided by those without."""
+        if rows not in self._speed_of:
+            self._speed_of[rows] = self._seconds(rows, 1) / self._seconds(rows, self._width)
+        return self._speed_of[rows]
