@@ -20,7 +20,8 @@ SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, toke
 COMMENTS_OF_THE_WEB = re.compile(r"/\*.*?\*/|<!--.*?-->|^\s*//[^\n]*", re.DOTALL | re.MULTILINE)
 MODULES_ON_THE_WAY = (
     *("events", "errors", "config", "engines/__init__", "ask", "conversation"),
-    *("channels", "admission", "drafts", "drive", "runs", "gateway", "engine_process"),
+    *("channels", "admission", "limits", "news", "drafts", "drive", "runs"),
+    *("connection", "gateway", "engine_process"),
 )
 
 
@@ -38,7 +39,10 @@ GROUPS = (
         "prompt → browser, Python",
         (
             *(f"src/inkstream/{name}.py" for name in MODULES_ON_THE_WAY),
-            *(f"src/inkstream/{name}/**/*.py" for name in ("api", "history", "log", "engines/link")),
+            *(
+                f"src/inkstream/{name}/**/*.py"
+                for name in ("api", "accounts", "history", "log", "engines/link")
+            ),
         ),
         about=3000,
     ),

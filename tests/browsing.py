@@ -10,17 +10,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
+from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Page, expect
 
 from inkstream.api.page import FOLDER
+from tests.fake_hub import FakeHub, fake_hub
 
 SERVE = [sys.executable, "-m", "inkstream", "serve"]
+START_SECONDS = 20.0
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = shlex.split(
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -83,6 +88,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def hub_with(repo: str, name: str, weights: bytes) -> Iterator[FakeHub]:
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_hub()) as hub:
+        hub.add(repo, name, weights)
+        yield hub
+
+
 class Server:
     """``inkstream serve`` with the scripted engine on a port of its own."""
 
@@ -106,31 +118,61 @@ class Server:
         raise AssertionError(f"the server ended with {self._process.wait()} before it was ready")
 
     def kill(self, child: str) -> None:
-        """End a child the hard way."""
-        os.kill(self._pid_of(child), signal.SIGKILL)
+        """End a child the hard way, as soon as there is one."""
+        deadline = time.monotonic() + START_SECONDS
+        while (pid := self._pid_of(child)) is None:
+            assert time.monotonic() < deadline, f"no child named {child!r}"
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
 
-    def _pid_of(self, child: str) -> int:
+    def _pid_of(self, child: str) -> int | None:
         parent = self._process.pid
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
             for pid in children.read_text().split():
-                if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
-                    return int(pid)
-        raise AssertionError(f"no child named {child!r}")
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                        return int(pid)
+        return None
 
     def answer(self, page: Page) -> dict[str, Any]:
         """The newest message of the chat that the page shows, as the server has it."""
-        chat = page.url.partition("#/c/")[2]
-        messages: list[dict[str, Any]] = self._client.get(f"api/chats/{chat}").json()["messages"]
-        return messages[-1]
+        return self.messages(page)[-1]
 
     def count_messages(self, page: Page) -> int:
+        return len(self.messages(page))
+
+    def messages(self, page: Page) -> list[dict[str, Any]]:
+        """All of the chat that the page shows."""
         chat = page.url.partition("#/c/")[2]
-        return len(self._client.get(f"api/chats/{chat}").json()["messages"])
+        found: list[dict[str, Any]] = self._client.get(f"api/chats/{chat}").json()["messages"]
+        return found
+
+    def logged(self, run: str) -> str:
+        """The text of a run that has ended, by its events."""
+        blocks = self._client.get(f"api/runs/{run}/events").text.split("\n\n")
+        events = [block.partition("\ndata: ")[2] for block in blocks if "event: text\n" in block]
+        return "".join(json.loads(event)["text"] for event in events)
+
+    def import_chats(self, document: dict[str, Any]) -> list[str]:
+        """Take in what was exported elsewhere; gives the addresses on the page."""
+        reply = self._client.post("api/import", json=document)
+        assert reply.status_code == 200, reply.text
+        return [f"{self.url}#/c/{chat['id']}" for chat in reply.json()["chats"]]
+
+    def ask(self, question: str) -> dict[str, Any]:
+        """Ask in a chat of its own, past every page; gives the run."""
+        chat = self._client.post("api/chats", json={}).json()["id"]
+        reply = self._client.post(f"api/chats/{chat}/messages", json={"content": question, "parent": None})
+        assert reply.status_code == 202, reply.text
+        run: dict[str, Any] = reply.json()["run"]
+        return run
 
     def close(self) -> None:
+        """More than once does no harm."""
         self._client.close()
-        self._process.terminate()
-        self._process.communicate(timeout=15)
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.communicate(timeout=15)
 
 
 def ask(page: Page, question: str = "Tell me something.") -> None:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from inkstream.api import Services, create_app, open_services
 from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
 from inkstream.engines import Emitted, Finish, Request, Take
 from inkstream.engines.scripted import Script, Scripted
-from inkstream.gateway import Protocol, Server, listen
+from inkstream.gateway import Server, listen, server_config
 from inkstream.log import Run
 
 
@@ -64,9 +62,7 @@ async def serving(folder: Path, script: Script | None = None, **settings: Any) -
     listening = asyncio.Event()
     with listen(chosen) as sock:
         async with open_services(chosen, engine, streams, lambda: None) as services:
-            config = uvicorn.Config(
-                create_app(services), http=Protocol, lifespan="off", log_config=None, access_log=False
-            )
+            config = server_config(create_app(services), chosen)
             server = Server(config, streams, listening.set)
             running = asyncio.ensure_future(server.serve(sockets=[sock]))
             await asyncio.wait_for(listening.wait(), 10)
@@ -80,17 +76,23 @@ async def serving(folder: Path, script: Script | None = None, **settings: Any) -
 
 
 class Proxy:
-    """Forwards bytes to a server, and breaks the next event streams off as told by ``cut``."""
+    """Forwards bytes to a server. ``cut`` breaks the next event streams off, ``drop`` all that is open."""
 
     def __init__(self, port: int) -> None:
         self.url = ""
         self.streamed_bytes = 0  # of the last event stream, behind its headers
         self._port = port
         self._cuts: list[int] = []
+        self._clients: set[asyncio.StreamWriter] = set()
 
     def cut(self, *after_bytes: int) -> None:
         """Reset the next event streams' connections, each so many bytes behind its headers."""
         self._cuts += after_bytes
+
+    def drop(self) -> None:
+        """Reset every connection that is open."""
+        for client in self._clients:
+            client.transport.abort()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Proxy]:
@@ -103,7 +105,12 @@ class Proxy:
             await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except ConnectionError:
+            writer.transport.abort()
+            return
+        self._clients.add(writer)
         directions = [
             asyncio.ensure_future(_forward(reader, up_writer)),
             asyncio.ensure_future(self._answer(up_reader, writer)),
@@ -114,6 +121,7 @@ class Proxy:
             for task in directions:
                 task.cancel()
             await asyncio.gather(*directions, return_exceptions=True)
+            self._clients.discard(writer)
             writer.transport.abort()
             up_writer.transport.abort()
 

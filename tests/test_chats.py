@@ -14,9 +14,12 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from httpx_sse import aconnect_sse
 from jsonschema import Draft202012Validator
 
 from inkstream.engines.scripted import Script
+from inkstream.errors import NotFound
+from inkstream.history import Changed, History, Message
 from tests.live import Live, serving
 from tests.test_api import ENDLESS, SLOW, ask, client, error_of, first_text, follow
 
@@ -258,6 +261,58 @@ async def test_no_answer_lives_in_a_conversation_that_was_deleted_while_it_was_a
         await live.until_idle()
 
 
+# News
+
+
+async def test_every_reader_hears_what_becomes_of_conversations(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, SLOW) as live,
+        client(live) as http,
+        aconnect_sse(http, "GET", "/api/live") as source,
+    ):
+        events = (event async for event in source.aiter_sse() if event.data)
+        assert (await anext(events)).event == "snapshot"
+
+        async def heard() -> dict[str, Any]:
+            while (event := await anext(events)).event != "chat":
+                pass
+            require("news", json.loads(event.data))
+            news: dict[str, Any] = json.loads(event.data)
+            return news
+
+        chat = (await http.post("/api/chats", json={})).json()
+        assert await heard() == {"id": chat["id"], "chat": chat}
+        asked = await ask(http, "什么是流式?", chat=chat["id"])
+        named = (await heard())["chat"]
+        assert (named["title"], named["runs"]) == ("什么是流式?", [asked["run"]["id"]])
+        assert named["updated_at"] > chat["updated_at"]
+        path = f"/api/chats/{chat['id']}"
+        renamed = (await http.patch(path, json={"title": "Streams"})).json()
+        assert await heard() == {"id": chat["id"], "chat": renamed}
+        await http.delete(path)
+        assert await heard() == {"id": chat["id"], "chat": None}
+        restored = (await http.post(f"{path}/restore")).json()
+        assert (await heard())["chat"]["title"] == restored["title"] == "Streams"
+        document = (await http.get(f"{path}/export", params={"format": "json"})).content
+        [imported] = (await http.post("/api/import", content=document)).json()["chats"]
+        assert await heard() == {"id": imported["id"], "chat": imported}
+
+
+async def test_nobody_hears_of_a_change_that_failed(tmp_path: Path) -> None:
+    heard: list[Changed] = []
+    history = await History.open(tmp_path, heard.append)
+    chat = await history.create_chat("local", key="k")
+    broken = Message("m", chat.id, None, "user", [], 2e9, made_with={"sampling": {object(): 1}})
+    with pytest.raises(TypeError):
+        await history.upsert(broken)
+    for change in (history.change, history.delete, history.restore):
+        with pytest.raises(NotFound):
+            await change("somebody else", chat.id)
+    assert await history.create_chat("local", key="k") == chat
+    await history.aclose()
+    assert [(change.id, change.chat) for change in heard] == [(chat.id, chat)]
+
+
 # Export
 
 
@@ -355,8 +410,6 @@ async def test_what_is_exported_is_imported_whole(tmp_path: Path) -> None:
         branch = (await get(http, f"/api/chats/{found[0]['id']}", "conversation"))["messages"]
         more = await ask(http, "and then?", chat=found[0]["id"], parent=branch[1]["id"])
         assert more["run"]["state"] in ("queued", "running", "done")
-        await http.post("/api/import", content=orjson.dumps(exported))
-        assert len((await get(http, "/api/chats", "page"))["chats"]) == 6
 
 
 async def test_all_conversations_are_exported_while_they_change(tmp_path: Path) -> None:
@@ -375,6 +428,42 @@ async def test_all_conversations_are_exported_while_they_change(tmp_path: Path) 
 
 
 # Import
+
+
+async def test_an_import_that_is_repeated_brings_nothing_twice(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a", Script(think=True, fail_on="fail now")) as live, client(live) as http:
+        await furnished(http, live)
+        exported = await get(http, "/api/export", "export")
+    async with serving(tmp_path / "b") as live, client(live) as http:
+
+        async def imported(document: Any) -> tuple[list[str], list[str]]:
+            reply = await http.post("/api/import", content=orjson.dumps(document))
+            require("imported", reply.json())
+            new, known = ([chat["id"] for chat in reply.json()[which]] for which in ("chats", "known"))
+            return new, known
+
+        first, _ = await imported(exported)
+        assert await imported(exported) == ([], first)
+        again = await get(http, "/api/export", "export")
+        assert await imported({**again, "chats": again["chats"][::-1]}) == ([], first[::-1])
+        await http.delete(f"/api/chats/{first[1]}")
+        changed = deepcopy(exported)
+        changed["chats"][0]["messages"][0]["parts"][0]["text"] += "!"
+        new, known = await imported(changed)
+        assert (len(new), known) == (1, first[1:])
+        assert {c["id"] for c in (await get(http, "/api/chats", "page"))["chats"]} == {*first, *new}
+
+
+async def test_a_conversation_without_times_is_of_now_and_is_known_again_later(tmp_path: Path) -> None:
+    node = gpt("a", None, "user", "hello")
+    del node["message"]["create_time"]
+    chat = {"title": "timeless", "mapping": {"a": node}}
+    async with serving(tmp_path) as live, client(live) as http:
+        replies = [(await http.post("/api/import", content=orjson.dumps([chat]))).json() for _ in range(2)]
+        [found] = (await get(http, "/api/chats", "page"))["chats"]
+        assert [len(reply["chats"]) for reply in replies] == [1, 0]
+        [message] = (await get(http, f"/api/chats/{found['id']}", "conversation"))["messages"]
+        assert message["created_at"] == found["created_at"] == found["updated_at"] > 1_700_000_000
 
 
 def exported(**changes: Any) -> dict[str, Any]:

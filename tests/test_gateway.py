@@ -12,7 +12,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from inkstream.api.sse import CONNECTION, HEADERS, OpenStreams
-from inkstream.gateway import Protocol, Server
+from inkstream.connection import Protocol
+from inkstream.gateway import Server
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close with nothing lingering resets the connection
 

@@ -56,6 +56,14 @@ def test_scalars_and_strings_are_read_and_arrays_passed_over(path: Path) -> None
     assert header.about("rope.dimension_count", 7) == 7
     assert not {"tokenizer.ggml.tokens", "scores", "nested"} & set(header.metadata)
     assert header.file_bytes == len(WHOLE)
+    assert header.quantization is None
+
+
+def test_the_quantization_is_told_by_its_name(path: Path) -> None:
+    for number, name in ((15, "Q4_K_M"), (32, "BF16"), (9_999, None)):
+        file_type: str | int | list[str] | bytes = of_type(4, struct.pack("<I", number))
+        metadata = {"general.file_type": file_type}
+        assert read(path, tiny_gguf(size=8, metadata=metadata)).quantization == name
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import (
@@ -22,6 +21,7 @@ from tests.browsing import (
     Server,
     ask,
     expect_as_stored,
+    hub_with,
     paced,
     plain,
     shown,
@@ -29,7 +29,7 @@ from tests.browsing import (
     until_ended,
     until_longer,
 )
-from tests.fake_hub import Change, Cut, FakeHub, fake_hub
+from tests.fake_hub import Change, Cut
 
 pytestmark = pytest.mark.real
 
@@ -42,13 +42,6 @@ NEW_CHAT_AND_TYPE = """() => {
 }"""
 
 IN_FLIGHT = 100  # characters that may still come when the one who sent them is dead
-
-
-@contextmanager
-def hub_with(repo: str, name: str, weights: bytes) -> Iterator[FakeHub]:
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_hub()) as hub:
-        hub.add(repo, name, weights)
-        yield hub
 
 
 @contextmanager

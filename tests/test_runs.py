@@ -34,6 +34,7 @@ from inkstream.events import Cursor, Event, Kind, Note, RunState, fold, text_of
 from inkstream.history import History, Message
 from inkstream.log import Run
 from inkstream.log.sqlite import SqliteLog
+from inkstream.news import News
 from inkstream.runs import Runs
 from tests.reading import Inbox, Items, batches
 
@@ -157,7 +158,7 @@ async def world(
     history = await History.open(folder)
     try:
         chosen = Settings(data_dir=folder, **settings)  # type: ignore[arg-type]  # test's words
-        async with Runs.open(log, history, engine, chosen, on_progress) as runs:
+        async with Runs.open(log, history, engine, chosen, News(), on_progress) as runs:
             yield World(log, history, runs, engine)
     finally:
         await history.aclose()

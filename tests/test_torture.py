@@ -338,6 +338,36 @@ async def test_done_is_the_whole_undisturbed_answer_and_stopped_a_beginning_of_i
     assert (not campaign.violations) is is_right
 
 
+def gone_on_with() -> Answer:
+    """``流式 hello``, stopped, and then gone on with: `` world``."""
+    stopped = changed(DONE, kind=Kind.STOPPED, seq=3, data=b"{}")
+    answer = answer_of(STARTED, changed(WORLD, seq=2), changed(DONE, seq=3))
+    answer.before = answer_of(STARTED, HELLO, stopped)
+    return answer
+
+
+def test_the_history_of_an_answer_that_was_gone_on_with_is_what_both_runs_wrote() -> None:
+    answer = gone_on_with()
+    assert blamed(lambda c: reckoning.check_row(c, answer, ROW)) == ""
+    half = replace(ROW, parts=fold([WORLD]))
+    assert "differs from the fold" in blamed(lambda c: reckoning.check_row(c, answer, half))
+
+
+async def test_an_answer_that_was_gone_on_with_ends_as_the_undisturbed_one() -> None:
+    for events, is_right in (([STARTED, HELLO], True), ([STARTED, changed(WORLD, seq=2)], False)):
+        answer, campaign = gone_on_with(), Campaign(1)
+        answer.before = answer_of(*events, changed(DONE, kind=Kind.STOPPED, seq=3, data=b"{}"))
+        await reckoning.check_against_undisturbed(campaign, answer, SCRIPT)
+        assert (not campaign.violations) is is_right
+
+
+def test_of_a_message_the_last_run_is_compared() -> None:
+    first = answer_of(*STORY)
+    second = replace(first, run="second", before=first)
+    other = replace(first, run="third", message="another")
+    assert list(reckoning.last_runs(Campaign(1, [first, second, other]))) == [second, other]
+
+
 def test_a_gap_counts_from_the_one_death_between_two_events() -> None:
     answer = answer_of(*STORY)
     for received, at in zip(answer.transcript.events, (0.0, 1.0, 5.0, 5.1), strict=True):

@@ -1,4 +1,5 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte'
+import { createHash } from 'node:crypto'
 import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
 
@@ -12,10 +13,25 @@ const onlyWoff2: Plugin = {
   },
 }
 
+/** Names the build in its document, so that a page can tell whether the server has a newer one. */
+const namedBuild: Plugin = {
+  name: 'named-build',
+  transformIndexHtml: {
+    order: 'post',
+    handler(_html, { bundle }) {
+      if (!bundle) return []
+      // They are named by what is in them.
+      const names = Object.keys(bundle).sort().join('\n')
+      const content = createHash('sha256').update(names).digest('hex').slice(0, 16)
+      return [{ tag: 'meta', attrs: { name: 'build', content }, injectTo: 'head' }]
+    },
+  },
+}
+
 export default defineConfig({
   // Relative addresses: the same build works under any base path.
   base: './',
-  plugins: [onlyWoff2, svelte()],
+  plugins: [onlyWoff2, namedBuild, svelte()],
   worker: { format: 'es' },
   build: {
     outDir: '../src/inkstream/page',

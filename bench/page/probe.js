@@ -1,6 +1,6 @@
 // What the page is asked while it is measured. Installed before its own scripts.
 {
-  const found = { frames: [], shifts: 0, firstByte: 0, firstSeen: 0 }
+  const found = { shifts: 0, firstByte: 0, firstSeen: 0 }
   window.probe = found
 
   // The first bytes that carry text; afterwards nothing stands between the page and its stream.
@@ -40,15 +40,6 @@
       },
       { capture: true },
     )
-  }
-
-  found.watchFrames = () => {
-    found.frames = []
-    const frame = (now) => {
-      found.frames.push(now)
-      if (found.frames.length < 20_000) requestAnimationFrame(frame)
-    }
-    requestAnimationFrame(frame)
   }
 
   found.watchShifts = () => {

@@ -14,7 +14,11 @@ from typing import Any
 
 from playwright.async_api import CDPSession
 
-CATEGORIES = ["disabled-by-default-devtools.timeline", "blink.user_timing"]
+CATEGORIES = [
+    "disabled-by-default-devtools.timeline",
+    "disabled-by-default-devtools.timeline.frame",
+    "blink.user_timing",
+]
 BUFFER_KIB = 400 * 1024
 
 
@@ -31,6 +35,8 @@ class Task:
 class Trace:
     tasks: list[Task] = field(default_factory=list)
     marks: list[tuple[str, float]] = field(default_factory=list)
+    frames: int = 0
+    dropped: int = 0
 
     @property
     def cpu_ms(self) -> float:
@@ -98,6 +104,10 @@ def _fill(trace: Trace, told: Any) -> None:
         if event.get("name") == "RunTask" and thread in mains:
             task = Task(event["ts"] / 1e3, event.get("dur", 0) / 1e3, event.get("tdur", 0) / 1e3)
             by_thread.setdefault(thread, []).append(task)
+        elif event.get("name") == "BeginFrame":
+            trace.frames += 1
+        elif event.get("name") == "DroppedFrame":
+            trace.dropped += 1
         elif event.get("name", "").startswith("bench."):
             trace.marks.append((event["name"], event["ts"] / 1e3))
     # A browser keeps a spare renderer; the page's is the one that works.

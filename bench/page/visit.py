@@ -60,7 +60,7 @@ class Visit:
         return int(next(metric["value"] for metric in metrics if metric["name"] == "JSHeapUsedSize"))
 
     async def probe(self) -> dict[str, Any]:
-        names = "frames, shifts, firstByte, firstSeen"
+        names = "shifts, firstByte, firstSeen"
         found: dict[str, Any] = await self.page.evaluate(f"(({{ {names} }}) => ({{ {names} }}))(probe)")
         return found
 

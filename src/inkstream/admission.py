@@ -1,4 +1,8 @@
-"""Who may use the engine now: first come, first served, as many as it batches.
+"""Who may use the engine now: principals take turns, as many runs as it batches.
+
+Whoever has fewest runs inside is next, so that slots are shared equally however long answers are and however
+many somebody asks for at once (max-min fairness); between equals, whoever has been without a turn for
+longest. The runs of one principal go in in the order in which they came.
 
 Of runs under which engines have died, the suspects, one at a time is let in, and only when all others inside
 have written something: so the next death names the guilty one. A suspect waits its turn like everybody
@@ -8,16 +12,19 @@ else; behind it nobody is let in until it has written something, or is through.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import math
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from inkstream.errors import Overloaded
 
 DRAIN_SAMPLES = 32
 LONGEST_RETRY_SECONDS = 120
+MOST_KEPT_FREE = 16
 
 
 @dataclass(eq=False, slots=True)
@@ -25,6 +32,7 @@ class Ticket:
     """A place in the queue, then a slot: ``async with`` waits for it, holds it and gives it back."""
 
     admission: Admission
+    principal: str
     on_place: Callable[[int], None]
     is_suspect: bool
     has_written: bool = False
@@ -44,25 +52,33 @@ class Admission:
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
+        self._kept_free = min(bound // 8, MOST_KEPT_FREE)
         self._slots = 0
-        self._waiting: deque[Ticket] = deque()
+        self._queues: dict[str, deque[Ticket]] = {}  # by principal, none of them empty
+        self._turns: dict[str, int] = {}  # of each of them: since when it has been without
+        self._turn = itertools.count()
         self._inside: set[Ticket] = set()
+        self._inside_of: Counter[str] = Counter()
         self._left_at: deque[float] = deque(maxlen=DRAIN_SAMPLES)
+        self._tells_places = False
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._queues.values()))
 
     @property
     def inside(self) -> int:
         return len(self._inside)
 
-    def require_room(self, present: int) -> None:
-        """``present`` is how many are here, waiting or not.
+    def require_room(self, present: int, own: int) -> None:
+        """``present`` is how many are here, waiting or not, and ``own`` how many of them are the caller's.
 
-        Raises Overloaded with the time after which, at the measured rate, there is room again.
+        The last places, an eighth of the queue and at most 16, are kept for those who have nothing here: one
+        who asks for many answers does not keep the others out. Raises Overloaded with the time after which,
+        at the measured rate, there is room again.
         """
-        if present >= self._bound + self._slots:
+        kept_free = self._kept_free if own else 0
+        if present >= self._bound + self._slots - kept_free:
             raise Overloaded(
                 f"{present - len(self._inside)} answers are waiting already, the queue is full."
                 " Try again later.",
@@ -79,12 +95,15 @@ class Admission:
         self._slots = slots
         self._let_in()
 
-    def turn(self, on_place: Callable[[int], None], *, is_suspect: bool = False) -> Ticket:
-        """To be entered. ``on_place`` hears every change of place: 1 is next, 0 is in."""
-        return Ticket(self, on_place, is_suspect)
+    def turn(self, principal: str, on_place: Callable[[int], None], *, is_suspect: bool = False) -> Ticket:
+        """To be entered. ``on_place`` hears of its place when that changes: 1 is next, 0 is in."""
+        return Ticket(self, principal, on_place, is_suspect)
 
     async def enter(self, ticket: Ticket) -> None:
-        self._waiting.append(ticket)
+        if ticket.principal not in self._queues:
+            self._queues[ticket.principal] = deque()
+            self._turns[ticket.principal] = next(self._turn)
+        self._queues[ticket.principal].append(ticket)
         self._let_in()
         if ticket in self._inside:
             return
@@ -106,26 +125,66 @@ class Admission:
     def leave(self, ticket: Ticket) -> None:
         if ticket in self._inside:
             self._inside.remove(ticket)
+            self._inside_of[ticket.principal] -= 1
+            if not self._inside_of[ticket.principal]:
+                del self._inside_of[ticket.principal]
             self._left_at.append(time.monotonic())
+            if ticket.principal in self._turns:  # its turn is over only now
+                self._turns[ticket.principal] = next(self._turn)
         else:
-            self._waiting.remove(ticket)
+            self._queues[ticket.principal].remove(ticket)
+            self._forget_if_through(ticket.principal)
         self._let_in()
 
     def _let_in(self) -> None:
-        while self._waiting and self._has_room_for(self._waiting[0]):
-            ticket = self._waiting.popleft()
-            self._inside.add(ticket)
-            self._tell(ticket, 0)
-            if ticket.granted is not None and not ticket.granted.done():
-                ticket.granted.set_result(None)
-        for place, ticket in enumerate(self._waiting, 1):
-            self._tell(ticket, place)
+        while self._queues and self._has_room_for(ticket := self._queues[self._next()][0]):
+            self._admit(ticket)
+        if self._queues and not self._tells_places:
+            # Once for all that happens in this turn of the loop: each may move everybody.
+            self._tells_places = True
+            asyncio.get_running_loop().call_soon(self._tell_places)
+
+    def _next(self) -> str:
+        return min(self._queues, key=lambda principal: (self._inside_of[principal], self._turns[principal]))
+
+    def _admit(self, ticket: Ticket) -> None:
+        principal = ticket.principal
+        self._queues[principal].popleft()
+        self._inside.add(ticket)
+        self._inside_of[principal] += 1
+        self._turns[principal] = next(self._turn)
+        self._forget_if_through(principal)
+        self._tell(ticket, 0)
+        if ticket.granted is not None and not ticket.granted.done():
+            ticket.granted.set_result(None)
+
+    def _forget_if_through(self, principal: str) -> None:
+        if not self._queues[principal]:
+            del self._queues[principal], self._turns[principal]
 
     def _has_room_for(self, ticket: Ticket) -> bool:
         undecided = [other for other in self._inside if not other.has_written]
         if undecided and (ticket.is_suspect or any(other.is_suspect for other in undecided)):
             return False
         return len(self._inside) < self._slots
+
+    def _tell_places(self) -> None:
+        self._tells_places = False
+        for place, ticket in enumerate(self._in_turn(), 1):
+            self._tell(ticket, place)
+
+    def _in_turn(self) -> Iterator[Ticket]:
+        """Those who wait, in the order in which they would be let in if nobody left."""
+        turn = itertools.count(max(self._turns.values(), default=0) + 1)
+        heap = [(self._inside_of[p], self._turns[p], iter(queue)) for p, queue in self._queues.items()]
+        heapq.heapify(heap)  # no two have the same turn, so that nothing else is compared
+        while heap:
+            inside, _, queue = heap[0]
+            if (ticket := next(queue, None)) is None:
+                heapq.heappop(heap)
+                continue
+            heapq.heapreplace(heap, (inside + 1, next(turn), queue))
+            yield ticket
 
     @staticmethod
     def _tell(ticket: Ticket, place: int) -> None:

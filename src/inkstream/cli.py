@@ -169,12 +169,28 @@ def bench(arguments: Namespace, say: Words) -> int:
     return command.run(arguments, say)
 
 
+def users(arguments: Namespace, say: Words) -> int:
+    from inkstream import roster  # noqa: PLC0415
+
+    print(roster.users(arguments, _settings(arguments), say))
+    return 0
+
+
+def keys(arguments: Namespace, say: Words) -> int:
+    from inkstream import roster  # noqa: PLC0415
+
+    print(roster.keys(arguments, _settings(arguments), say))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "serve": serve,
     "pull": pull,
     "models": show_models,
     "engine": engine,
     "gateway": gateway,
+    "users": users,
+    "keys": keys,
     "doctor": run_doctor,
     "bench": bench,
 }

@@ -22,10 +22,11 @@ ENGINE_SETTINGS = frozenset(
         "gpu_layers", "device", "dtype", "quantize", "draft_model", "offline", "script", "log_level",
     }
 )  # fmt: skip
+ADDRESS_SETTINGS = frozenset({"data_dir", "host", "port", "base_path", "hosts", "public_url"})
 DOCTOR_SETTINGS = frozenset(
     {
         "host", "port", "data_dir", "model", "engine", "engine_url", "context", "slots", "gpu_layers",
-        "device", "offline", "key",
+        "device", "offline", "key", "user_header", "trusted_proxies",
     }
 )  # fmt: skip
 
@@ -46,7 +47,12 @@ COMMANDS = (
                 "no model at all, to try the page",
                 "不加载模型，只试用页面",
             ),
-            ("inkstream serve --host 0.0.0.0 --key SECRET", "for the whole network", "向整个局域网开放"),
+            (
+                "inkstream serve --host 0.0.0.0",
+                "for the users of 'inkstream users'",
+                "供 inkstream users 中的用户使用",
+            ),
+            ("inkstream serve --host 0.0.0.0 --key SECRET", "for whoever has the key", "供持有密钥的人使用"),
         ),
     ),
     Command(
@@ -81,6 +87,34 @@ COMMANDS = (
                 "让权重一直留在内存",
             ),
             ("inkstream serve --engine-url tcp://127.0.0.1:8001", "comes and goes", "可随时启停"),
+        ),
+    ),
+    Command(
+        "users",
+        "say who may use the server",
+        "管理可以使用服务的用户",
+        settings=ADDRESS_SETTINGS,
+        examples=(
+            (
+                "inkstream users add ada --admin --local",
+                "the first one, who keeps what is there",
+                "首位用户，接管已有的对话",
+            ),
+            ("inkstream users add bob", "prints a sign-in link", "添加用户，并输出登录链接"),
+            ("inkstream users link bob", "another link: a new device", "再发一个链接，用于新设备"),
+            ("inkstream users disable bob", "signs out everywhere, at once", "立即停用，并退出所有登录"),
+            ("inkstream users list", "who there is", "列出用户"),
+        ),
+    ),
+    Command(
+        "keys",
+        "bearer keys of users, for programs",
+        "管理供程序使用的访问密钥",
+        settings=frozenset({"data_dir"}),
+        examples=(
+            ("inkstream keys add bob --label laptop", "shows a new key, once", "新建密钥，只显示一次"),
+            ("inkstream keys list bob", "without their secrets", "列出密钥，不含密文"),
+            ("inkstream keys revoke ID", "ends what uses it", "吊销，正在使用它的连接随即断开"),
         ),
     ),
     Command(

@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -111,7 +112,23 @@ class Settings:
     script: str = _setting("", "what the scripted engine does, as JSON", "scripted 引擎的行为（JSON）")
 
     # Who may
-    key: str = _setting("", "access key, required beyond loopback", "访问密钥，非本机访问时必需")
+    key: str = _setting(
+        "", "access key, required beyond loopback without users", "访问密钥，没有用户而非本机访问时必需"
+    )
+    session_days: float = _setting(
+        30.0, "how long a browser stays signed in", "浏览器保持登录的天数", at_least=0
+    )
+    public_url: str = _setting("", "address of the page in sign-in links", "登录链接中使用的页面地址")
+    user_header: str = _setting(
+        "",
+        "header in which a trusted proxy names the user",
+        "受信任的代理用哪个请求头给出用户名",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "addresses or networks of proxies whose word on users and callers counts",
+        "受信任的代理地址或网段，采信其给出的用户和来源地址",
+    )
     hosts: tuple[str, ...] = _setting(
         (), "further host names under which the page is reached", "页面可用的其他主机名"
     )
@@ -121,6 +138,39 @@ class Settings:
 
     # How much
     queue: int = _setting(64, "runs that may wait for the engine", "可排队等待的回答数", at_least=0)
+    user_runs: int = _setting(
+        0,
+        "answers of one user at the same time, 0 for no limit",
+        "每个用户同时进行的回答数，0 表示不限",
+        at_least=0,
+    )
+    user_requests: int = _setting(
+        0,
+        "requests of one user per minute, reading an answer apart, 0 for no limit",
+        "每个用户每分钟的请求数（读取回答不计），0 表示不限",
+        at_least=0,
+    )
+    user_tokens: int = _setting(
+        0,
+        "tokens of one user per minute, read and written, 0 for no limit",
+        "每个用户每分钟的 token 数（读入与写出合计），0 表示不限",
+        at_least=0,
+    )
+    readers: int = _setting(
+        20_000, "streams that may be open at the same time", "可同时打开的流的数量", at_least=1
+    )
+    connections: int = _setting(
+        0,
+        "connections at the same time, 0 for as many as the system allows",
+        "可同时保持的连接数，0 表示以系统允许的为限",
+        at_least=0,
+    )
+    header_seconds: float = _setting(
+        10.0, "how long a request's headers may take to come", "接收请求头的最长秒数", at_least=0.05
+    )
+    body_seconds: float = _setting(
+        60.0, "how long a request's body may take to come", "接收请求体的最长秒数", at_least=0.05
+    )
     stream_chars: int = _setting(
         1000, "longest prompt of /stream, in characters", "/stream 提示词的最大字符数", at_least=1
     )
@@ -178,6 +228,19 @@ class Settings:
                 f"{env_name('device')} has value '{self.device}'. Write auto, cpu, mps, cuda or cuda:1."
             )
         object.__setattr__(self, "base_path", normal_base_path(self.base_path))
+        self._check_proxies()
+
+    def _check_proxies(self) -> None:
+        for proxy in self.trusted_proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ConfigError(f"{env_name('trusted_proxies')} has value {proxy!r}: {error}.") from None
+        if self.user_header and not self.trusted_proxies:
+            raise ConfigError(
+                f"{env_name('user_header')} is set, and nobody is trusted to send it."
+                f" Name the proxy's address in {env_name('trusted_proxies')}."
+            )
 
     @property
     def is_loopback(self) -> bool:

@@ -63,12 +63,14 @@ class Drive:
         "_break",
         "_created_at",
         "_deaths",
+        "_emitted_tokens",
         "_first_token_at",
         "_log",
         "_pen",
         "_ticket",
         "_told",
         "_was_asked",
+        "_was_begun",
         "id",
         "linger_seconds",
         "principal",
@@ -85,6 +87,9 @@ class Drive:
         self._around, self._log = around, around.log
         self._told = told
         self._created_at, self._deaths = run.created_at, run.deaths
+        # Its first token may have come in another process, whose clock is not known here.
+        self._was_begun = run.last_seq > 1
+        self._emitted_tokens = 0
         self._pen = self._new_pen(Claim(run.id, run.epoch, run.last_seq))
         self._break: Draft | LogError | None = None
         self._attempt_scope: asyncio.Timeout | None = None
@@ -95,6 +100,9 @@ class Drive:
     def end_with(self, ending: Draft) -> None:
         """End the run now, whatever it is doing. The first ending given counts."""
         self._break_off(ending)
+
+    def age_seconds(self) -> float:
+        return time.time() - self._created_at
 
     def note(self, key: str, payload: dict[str, object]) -> None:
         self._pen.note(key, payload)
@@ -164,7 +172,8 @@ class Drive:
         """One engine, asked once. Returns the last events of the run. Raises EngineLost, EngineFailed."""
         self._was_asked = False
         is_suspect = self._deaths >= SUSPECT_AFTER_DEATHS
-        async with self._around.admission.turn(self._tell_place, is_suspect=is_suspect) as self._ticket:
+        admission = self._around.admission
+        async with admission.turn(self.principal, self._tell_place, is_suspect=is_suspect) as self._ticket:
             capabilities = self._around.engine.describe()
             self._was_asked = True
             pin, emitted, is_begun = await pinned(self._log, self._around.engine, self.id, self._told)
@@ -179,6 +188,7 @@ class Drive:
         if emitted.tokens >= pin.sampling.max_tokens:
             return [done(Finish("length", pin.prompt.tokens, emitted.tokens), {})]
         pen = self._pen
+        self._emitted_tokens = emitted.tokens
         pen.begin(pin.prompt.channel, emitted.text)
         request = Request(f"{self.id}:{pen.claim.epoch}", pin.prompt, pin.sampling)
         try:
@@ -218,13 +228,18 @@ class Drive:
             self._around.on_progress()
 
     def _timings(self, finish: Finish) -> dict[str, float]:
-        """Seconds since the run was created, beside what the engine measured."""
+        """Seconds since the run was created, beside what the engine measured, and the speed of its last part.
+
+        An engine measures what it was asked for, which behind a seam is not the whole answer.
+        """
         now = time.time()
         timings = {**finish.timings, "total_seconds": now - self._created_at}
-        if self._first_token_at is not None:
+        if self._first_token_at is not None and not self._was_begun:
             timings["first_token_seconds"] = self._first_token_at - self._created_at
             timings["writing_seconds"] = now - self._first_token_at
-        return {name: round(seconds, 4) for name, seconds in timings.items()}
+        if seconds := finish.timings.get("decode_seconds"):
+            timings["tokens_per_second"] = (finish.completion_tokens - self._emitted_tokens) / seconds
+        return {name: round(value, 4) for name, value in timings.items()}
 
     def _tell_place(self, place: int) -> None:
         self.note("queued", {"place": place})

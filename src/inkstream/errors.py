@@ -5,12 +5,14 @@ InkstreamError                  all of ours: a stable ``code``, a ``message`` th
 ├── Refused                     the request was not taken and cost nothing
 │   ├── Invalid                 the caller must change it
 │   ├── TooLarge                the body is larger than we read
-│   ├── Forbidden               a foreign page or host asks, or the key is missing or wrong
+│   ├── Unauthorized            who asks is not known: a key or a session is missing, wrong or over
+│   ├── Forbidden               a foreign page or host asks, or somebody who may not
 │   ├── NotFound                there is no such chat, message or run (for this principal)
 │   ├── Expired                 the run's events are gone; its message is still stored
 │   ├── Conflict                it contradicts what is there: a live run, another cursor
 │   ├── KeyReused               the idempotency key was used for another body
 │   └── Overloaded              not now: ``retry_after_seconds`` says when
+│       └── LimitReached        not now, because of what the caller itself has used up
 ├── LogError
 │   ├── Fenced                  somebody else has claimed the run since; append nothing more
 │   ├── LogUnwritable           disk full or broken; what was committed is safe
@@ -58,6 +60,10 @@ class TooLarge(Refused):
     code = "body_too_large"
 
 
+class Unauthorized(Refused):
+    code = "unauthorized"
+
+
 class Forbidden(Refused):
     code = "forbidden"
 
@@ -90,6 +96,10 @@ class Overloaded(Refused):
     def __init__(self, message: str, *, retry_after_seconds: int, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after_seconds = retry_after_seconds
+
+
+class LimitReached(Overloaded):
+    code = "limit_reached"
 
 
 class LogError(InkstreamError):

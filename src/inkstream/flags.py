@@ -155,7 +155,9 @@ def _add(commands: Any, command: Command, say: Words) -> None:
 
 
 def _usage(command: Command, say: Words) -> str:
-    name = {"pull": " [NAME]", "bench": " URL"}.get(command.name, "")
+    name = {"pull": " [NAME]", "bench": " URL", "users": " ACTION [NAME]", "keys": " ACTION [NAME]"}.get(
+        command.name, ""
+    )
     return f"inkstream {command.name}{name} " + say("[options]", "[选项]")
 
 
@@ -223,6 +225,37 @@ def _json_extras(options: argparse._ArgumentGroup, say: Words) -> None:
     options.add_argument("--json", action="store_true", help=say("for programs", "以 JSON 输出，供程序读取"))
 
 
+USER_ACTIONS = ("add", "list", "link", "disable", "enable")
+KEY_ACTIONS = ("add", "list", "revoke")
+
+
+def _users_extras(options: argparse._ArgumentGroup, say: Words) -> None:
+    _action_extras(options, say, USER_ACTIONS)
+    options.add_argument("name", nargs="?", metavar="NAME", help=say("of the user", "用户名"))
+    text = say("add: who may manage users and models", "add：可以管理用户和模型")
+    options.add_argument("--admin", action="store_true", help=text)
+    text = say(
+        "add: goes on with the chats from before there were users",
+        "add：接管尚无用户时留下的对话",
+    )
+    options.add_argument("--local", action="store_true", help=text)
+    _json_extras(options, say)
+
+
+def _keys_extras(options: argparse._ArgumentGroup, say: Words) -> None:
+    _action_extras(options, say, KEY_ACTIONS)
+    text = say("of the user; for revoke the key's ID", "用户名；revoke 时为密钥编号")
+    options.add_argument("name", nargs="?", metavar="NAME", help=text)
+    text = say("add: what it is for", "add：用途备注")
+    options.add_argument("--label", metavar="TEXT", default="", help=text)
+    _json_extras(options, say)
+
+
+def _action_extras(options: argparse._ArgumentGroup, say: Words, actions: tuple[str, ...]) -> None:
+    text = say("what to do: ", "操作：") + ", ".join(actions)
+    options.add_argument("action", choices=actions, metavar="ACTION", help=text)
+
+
 def _doctor_extras(options: argparse._ArgumentGroup, say: Words) -> None:
     _json_extras(options, say)
     text = say("read all model files and compare their checksums", "读取全部模型文件并核对校验和")
@@ -277,6 +310,8 @@ EXTRAS: dict[str, Callable[[argparse._ArgumentGroup, Words], None]] = {
     "gateway": _child_extras,
     "pull": _pull_extras,
     "models": _json_extras,
+    "users": _users_extras,
+    "keys": _keys_extras,
     "doctor": _doctor_extras,
     "bench": _bench_extras,
 }

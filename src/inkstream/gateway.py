@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp
 
 from inkstream.api import create_app, open_services
-from inkstream.api.sse import CONNECTION, OpenStreams
+from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
+from inkstream.connection import Bounds, Protocol, connections_possible
 from inkstream.engines import Engine, Phase, Status
 from inkstream.engines.link import LinkEngine
 from inkstream.engines.llama import LlamaEngine
@@ -23,48 +24,6 @@ from inkstream.errors import ConfigError
 GRACE_SECONDS = 2
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 64 * 1024
-WRITE_BUFFER_BYTES = 4 * 1024  # beyond what the system buffers: some tokens, or one fetch of the log
-
-
-class Protocol(HttpToolsProtocol):
-    """The server's side of ``inkstream.api.sse.Connection``, which it hands to the app.
-
-    It writes what uvicorn would write for a part of a body of unknown length: HTTP/1.1's chunks.
-    """
-
-    on_lost: Callable[[], None] | None = None
-    _written = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]  # ours alone
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self.on_lost is not None:
-            self.on_lost()
-
-    def send(self, piece: bytes) -> bool:
-        if self.transport.is_closing():  # uvloop raises where asyncio drops what comes too late
-            return True
-        chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
-        self._written += len(chunk)
-        self.transport.write(chunk)
-        return not self.flow.write_paused
-
-    async def drained(self) -> None:
-        await self.flow.drain()
-
-    def backlog(self) -> tuple[int, int]:
-        waiting = self.transport.get_write_buffer_size()
-        return waiting, self._written - waiting
-
-    def abort(self) -> None:
-        self.transport.abort()
 
 
 class Server(uvicorn.Server):
@@ -107,7 +66,8 @@ class Gateway:
                 _connected(self._engine),
                 open_services(self._settings, self._engine, streams, self._progress) as services,
             ):
-                self._server = Server(self._config(create_app(services)), streams, lambda: self._ready(port))
+                config = server_config(create_app(services), self._settings)
+                self._server = Server(config, streams, lambda: self._ready(port))
                 self._server.should_exit = self._is_stopped
                 await self._server.serve(sockets=[sock])
 
@@ -128,18 +88,6 @@ class Gateway:
             )
         else:
             self._engine.resume()
-
-    def _config(self, app: Any) -> uvicorn.Config:
-        return uvicorn.Config(
-            app,
-            http=Protocol,
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
 
     def _ready(self, port: int) -> None:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
@@ -167,6 +115,22 @@ def _connected(engine: LinkEngine | LlamaEngine) -> AbstractAsyncContextManager[
     return engine if isinstance(engine, LinkEngine) else engine.loading()
 
 
+def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    bounds = Bounds(settings.header_seconds, connections_possible(settings.connections))
+    return uvicorn.Config(
+        app,
+        http=partial(Protocol, bounds=bounds),  # type: ignore[arg-type]  # it is only ever called
+        ws="none",  # an upgrade that nobody serves is an ordinary request
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,  # the app does that, for the proxies that the settings name
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
 def listen(settings: Settings) -> socket.socket:
     """Take the port. Raises ConfigError."""
     # Accepted connections inherit the send buffer. Left alone the system grows it to megabytes for a reader
@@ -175,6 +139,13 @@ def listen(settings: Settings) -> socket.socket:
     try:
         sock = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        # asyncio does this only for sockets whose protocol is spelled out: without it a reply in two parts
+        # waits for the reader's delayed acknowledgement, 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            # Inherited too: it ends connections whose reader takes nothing, whatever is being sent.
+            milliseconds = int(settings.patience_seconds * 1000)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         return sock
     except OSError as error:
         raise ConfigError(

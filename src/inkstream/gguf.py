@@ -48,6 +48,15 @@ BLOCKS = {
     **{29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17)},
 }
 
+# ``general.file_type`` → its name, as in llama.cpp's ``llama_ftype``.
+FILE_TYPES = {
+    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S"},
+    **{12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K"},
+    **{19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL"},
+    **{26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16"},
+    **{36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4"},
+}
+
 
 class Corrupt(ValueError):
     """The file is no GGUF file, or not all of one. The text is the reason, without the path."""
@@ -71,6 +80,11 @@ class Header:
     @property
     def name(self) -> str:
         return str(self.metadata.get("general.name", ""))
+
+    @property
+    def quantization(self) -> str | None:
+        """How most of the weights are stored, such as ``Q4_K_M``; None where the file does not say."""
+        return FILE_TYPES.get(self._number("general.file_type", -1))
 
     @property
     def parts(self) -> int:

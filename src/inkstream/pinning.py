@@ -55,6 +55,14 @@ async def pinned(log: Log, engine: Engine, run_id: str, known: Told | None) -> P
     return Pinned(pin, emitted_by(events, _prefix(ask, pin)), bool(events))
 
 
+async def used_tokens(log: Log, run_id: str) -> int:
+    """How many tokens a run has had read and written; what it went on from was written by another."""
+    events = await events_of(log, run_id)
+    pin = decode_pin(events[0].seam) if events else None
+    read = pin.prompt.tokens if pin else 0
+    return read + emitted_by(events, Emitted()).tokens
+
+
 async def events_of(log: Log, run: str) -> list[Event]:
     """All events of a run."""
     events: list[Event] = []

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from inkstream.accounts import has_users
 from inkstream.config import Settings
+from inkstream.errors import LogError
 from inkstream.log.sqlite import is_in_use
 from inkstream.probe import bind_problem, size
 from inkstream.words import Words
@@ -54,18 +56,39 @@ def examine(subject: Subject, checks: tuple[Check, ...]) -> Iterator[Finding]:
 
 
 def exposure(subject: Subject) -> Iterator[Finding]:
-    """Whoever reaches the port spends this machine's time: beyond loopback a key is required."""
+    """Whoever reaches the port spends this machine's time: beyond loopback everybody says who they are."""
     settings, say = subject.settings, subject.say
-    if settings.is_loopback or settings.key:
-        level = say("only this machine", "仅本机") if settings.is_loopback else say("with a key", "需要密钥")
-        yield Finding("access", "ok", f"{settings.host}: {level}")
+    try:
+        way = _way_in(settings, say)
+    except LogError as error:
+        yield Finding("access", "fail", error.message)
         return
-    text = say(
-        f"{settings.host} can be reached from other machines, and no access key is set",
-        f"其他机器可以访问 {settings.host}，但没有设置访问密钥",
-    )
-    command = f"inkstream serve --host {settings.host} --key {secrets.token_urlsafe(18)}"
-    yield Finding("access", "fail", text, command)
+    if way or settings.is_loopback:
+        yield Finding("access", "ok", f"{settings.host}: {way or say('only this machine', '仅本机')}")
+    if not way and settings.is_loopback and settings.hosts:
+        text = say(
+            f"reached as {settings.hosts[0]}, and nobody has to sign in",
+            f"可通过 {settings.hosts[0]} 访问，而且无需登录",
+        )
+        yield Finding("access", "warn", text, "inkstream users add NAME --admin --local")
+    elif not way and not settings.is_loopback:
+        text = say(
+            f"{settings.host} can be reached from other machines, and nobody has to sign in",
+            f"其他机器可以访问 {settings.host}，而且无需登录",
+        )
+        command = f"inkstream serve --host {settings.host} --key {secrets.token_urlsafe(18)}"
+        yield Finding("access", "fail", text, f"inkstream users add NAME --admin --local, or: {command}")
+
+
+def _way_in(settings: Settings, say: Words) -> str:
+    """How people say who they are; empty where nobody has to. Raises LogError."""
+    if settings.user_header:
+        return say(
+            f"users named by the proxy in {settings.user_header}", f"代理在 {settings.user_header} 中给出用户"
+        )
+    if has_users(settings.data_dir):
+        return say("users sign in", "用户登录")
+    return say("with a key", "需要密钥") if settings.key else ""
 
 
 def port(subject: Subject) -> Iterator[Finding]:

@@ -36,8 +36,10 @@ from inkstream.errors import (
 )
 from inkstream.events import Cursor, Parts, fold
 from inkstream.history import History, Message
+from inkstream.limits import Quotas
 from inkstream.log import Log, NewRun, Reader, Run
-from inkstream.pinning import events_of, told
+from inkstream.news import Listener, News
+from inkstream.pinning import events_of, told, used_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,6 @@ BEATS_PER_ROUND = 10
 EXPIRE_ROWS = 64
 FIRST_READER_SECONDS = 10.0  # how long a run that dies with its reader waits for the first one
 STOP_WAIT_SECONDS = 2.0
-LIVE_BACKLOG = 256
 
 UNREACHABLE = Status(
     Phase.GIVEN_UP,
@@ -59,17 +60,24 @@ class Runs:
     """``async with Runs.open(...)``: recovers what a dead process left, and ends no run when it closes."""
 
     def __init__(
-        self, log: Log, history: History, engine: Engine, settings: Settings, on_progress: Callable[[], None]
+        self,
+        log: Log,
+        history: History,
+        engine: Engine,
+        settings: Settings,
+        news: News,
+        on_progress: Callable[[], None],
     ) -> None:
         self.engine = engine
         self.history = history
         self.admission = Admission(settings.queue)
+        self._quotas = Quotas(settings.user_runs, settings.user_tokens)
         self._log = log
         self._settings = settings
+        self._news = news
         self._around = Surroundings(log, engine, self.admission, on_progress)
         self._drives: dict[str, Drive] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._live: set[asyncio.Queue[Run | Status | None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -80,9 +88,10 @@ class Runs:
         history: History,
         engine: Engine,
         settings: Settings,
+        news: News,
         on_progress: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Self]:
-        runs = cls(log, history, engine, settings, on_progress)
+        runs = cls(log, history, engine, settings, news, on_progress)
         try:
             await runs.recover()
             runs._spawn(runs._watch_engine())
@@ -96,17 +105,18 @@ class Runs:
     async def start(self, principal: str, ask: Ask, key: str | None = None, body_hash: bytes = b"") -> Run:
         """Create the run, or return the one that was created with ``key`` and the same ``body_hash``.
 
-        Raises Invalid (nothing was created), KeyReused, Overloaded, LogUnwritable.
+        Raises Invalid (nothing was created), KeyReused, Overloaded, LimitReached, LogUnwritable.
         """
-        known = None
-        if key is None or await self._log.find(principal, key) is None:
-            self._require_engine()
-            self.admission.require_room(len(self._drives))
-            self._require_possible(ask)
-            known = await self._told(ask)
         new = NewRun(uuid.uuid4().hex, principal, ask.encode(), key, body_hash)
-        run, is_new = await self._log.create(new)
-        if is_new:
+        if key is not None and await self._log.find(principal, key) is not None:
+            return (await self._log.create(new))[0]
+        self._require_engine()
+        self.admission.require_room(self._quotas.present, self._quotas.of(principal))
+        self._require_possible(ask)
+        with self._quotas.beginning(principal):
+            known = await self._told(ask)
+            run, is_new = await self._log.create(new)
+        if is_new:  # nothing is awaited in between: it counts as a run from here on
             self._start_driving(run, ask, known)
             await self._write_down(run, ask)
         return run
@@ -150,10 +160,11 @@ class Runs:
     def _start_driving(self, run: Run, ask: Ask, known: Told | None = None) -> None:
         drive = Drive(run, ask.linger_seconds, self._around, known)
         self._drives[run.id] = drive
+        self._quotas.begin(run.principal)
         if ask.linger_seconds is not None:
             self._arm(drive, max(ask.linger_seconds, FIRST_READER_SECONDS))
         drive.task = self._spawn(self._drive(drive))
-        self._tell(run)
+        self._news.tell(run)
 
     async def _drive(self, drive: Drive) -> None:
         try:
@@ -164,6 +175,7 @@ class Runs:
         finally:
             self._disarm(drive)
             del self._drives[drive.id]
+            self._quotas.end(drive.principal, drive.age_seconds())
 
     async def _conclude(self, run_id: str) -> None:
         """After the terminal event: the message, then the run is settled."""
@@ -173,8 +185,10 @@ class Runs:
         answer = Ask.decode(run.record).answer
         if answer is not None:
             await self.history.upsert(await self._message(run, answer))
+        if self._quotas.counts_tokens:
+            self._quotas.charge(run.principal, await used_tokens(self._log, run_id))
         await self._log.settle(run_id)
-        self._tell(run)
+        self._news.tell(run)
 
     async def _message(self, run: Run, answer: Message) -> Message:
         """The message as the log tells it now."""
@@ -285,8 +299,7 @@ class Runs:
             self._timers[drive.id] = loop.call_later(seconds, drive.end_with, STOPPED)
 
     def _disarm(self, drive: Drive) -> None:
-        timer = self._timers.pop(drive.id, None)
-        if timer is not None:
+        if timer := self._timers.pop(drive.id, None):
             timer.cancel()
 
     # Looking after everything
@@ -328,7 +341,7 @@ class Runs:
             payload = asdict(status)
             for drive in list(self._drives.values()):
                 drive.note("engine", payload)
-            self._tell(status)
+            self._news.tell(status)
             if status.phase is Phase.GIVEN_UP:
                 self._fail_all(status)
             status = await self._next_status(status)
@@ -350,37 +363,19 @@ class Runs:
                 self._fail_all(UNREACHABLE)
 
     def _fail_all(self, status: Status) -> None:
-        code, message = status.code or "engine_given_up", status.message or "The engine has been given up."
+        why = status.code or "engine_given_up", status.message or "The engine has been given up."
         for drive in list(self._drives.values()):
-            drive.end_with(failed(code, message, retryable=True))
+            drive.end_with(failed(*why, retryable=True))
 
     # The live feed
 
     @asynccontextmanager
-    async def live(
-        self, principal: str
-    ) -> AsyncIterator[tuple[list[Run], asyncio.Queue[Run | Status | None]]]:
-        """The principal's living runs, and a queue of what starts and ends from now on.
-
-        A subscriber that leaves its queue full gets None instead of what was in it, and must subscribe anew.
-        """
-        queue: asyncio.Queue[Run | Status | None] = asyncio.Queue(LIVE_BACKLOG)
-        self._live.add(queue)
-        try:
-            runs = [await self._log.get(run) for run in list(self._drives)]
-            yield [run for run in runs if run and run.principal == principal], queue
-        finally:
-            self._live.discard(queue)
-
-    def _tell(self, news: Run | Status) -> None:
-        for queue in list(self._live):
-            try:
-                queue.put_nowait(news)
-            except asyncio.QueueFull:
-                self._live.discard(queue)
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(None)
+    async def live(self, principal: str) -> AsyncIterator[tuple[list[Run], Listener]]:
+        """The principal's living runs, and what happens from now on; see ``News.listen``."""
+        with self._news.listen(principal) as queue:
+            own = [drive.id for drive in self._drives.values() if drive.principal == principal]
+            runs = [await self._log.get(run) for run in own]
+            yield [run for run in runs if run], queue
 
     # Tasks
 

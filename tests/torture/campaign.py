@@ -6,16 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from inkstream.events import Kind
+from inkstream.events import Kind, Parts, text_of
 from tests.torture.chaos import Blow, Chaos, Pulse
 from tests.torture.client import Client
-from tests.torture.questions import Question
+from tests.torture.questions import Question, Sequel
 from tests.torture.reader import Reader
 from tests.torture.server import Server
-from tests.torture.transcript import Received, Transcript
+from tests.torture.transcript import Received, Transcript, folded
 
 CONVERSATION_LENGTHS = (1, 1, 2, 3)
 END_SECONDS = 120.0
@@ -34,7 +34,8 @@ class StopReply:
 class Answer:
     """One run as the outside saw it. ``said`` is the conversation up to the question, which is its last.
 
-    ``asked_at`` is when it was first tried to start it, on the monotonic clock.
+    ``asked_at`` is when it was first tried to start it, on the monotonic clock, and ``body`` what was posted.
+    ``before`` is the run whose text in the same message this one goes on with.
     """
 
     question: Question
@@ -44,6 +45,8 @@ class Answer:
     run: str
     message: str
     asked_at: float
+    body: dict[str, Any] = field(default_factory=dict)
+    before: Answer | None = None
     readers: list[Reader] = field(default_factory=list)
     stops: list[StopReply] = field(default_factory=list)
 
@@ -53,11 +56,23 @@ class Answer:
         return self.readers[0].transcript
 
     @property
+    def parts(self) -> Parts:
+        """What the message holds when this run has ended."""
+        return folded(self.transcript.events, self.before.parts if self.before else [])
+
+    @property
     def text(self) -> str:
-        events = self.transcript.events
-        return "".join(
-            e.payload["text"] for e in events if e.kind is Kind.TEXT and "channel" not in e.payload
-        )
+        return text_of(self.parts)
+
+    @property
+    def adds(self) -> int:
+        """How many messages its chat got by it."""
+        return 2 if "content" in self.body else 0 if self.before else 1
+
+    @property
+    def can_go_on(self) -> bool:
+        last = self.transcript.events[-1]
+        return last.kind is Kind.STOPPED or last.payload.get("finish") == "length"
 
 
 @dataclass(slots=True)
@@ -133,16 +148,32 @@ async def in_peace(server: Server, client: Client, question: Question, key: str)
 
 
 async def started(client: Client, question: Question, chat: str, said: list[Said], key: str) -> Answer:
+    body = {"content": question.text, "sampling": question.sampling}
+    return await _start(client, question, chat, [*said, ("user", question.text)], key, body)
+
+
+async def gone_on(client: Client, answer: Answer, how: Sequel, key: str) -> Answer:
+    """Another answer to the same question, or more of this one up to its natural end."""
+    question = replace(answer.question, sequel=None)
+    body: dict[str, Any] = {how: answer.message}
+    if how == "regenerate":
+        body["sampling"] = question.sampling
+    begun = await _start(client, question, answer.chat, answer.said, key, body)
+    return replace(begun, before=answer) if how == "continue" else begun
+
+
+async def _start(
+    client: Client, question: Question, chat: str, said: list[Said], key: str, body: dict[str, Any]
+) -> Answer:
     asked_at = time.monotonic()
-    reply = await _post(client, question, chat, key, question.hurry_seconds)
-    said = [*said, ("user", question.text)]
-    return Answer(question, said, key, chat, reply["run"]["id"], reply["message"]["id"], asked_at)
+    reply = await _post(client, chat, key, body, question.hurry_seconds)
+    run, message = reply["run"]["id"], reply["message"]["id"]
+    return Answer(question, said, key, chat, run, message, asked_at, body)
 
 
 async def _post(
-    client: Client, question: Question, chat: str, key: str, hurry_seconds: float | None
+    client: Client, chat: str, key: str, body: dict[str, Any], hurry_seconds: float | None
 ) -> dict[str, Any]:
-    body = {"content": question.text, "sampling": question.sampling}
     path = f"/api/chats/{chat}/messages"
     return await client.call("POST", path, body, key=key, hurry_seconds=hurry_seconds)
 
@@ -169,7 +200,16 @@ class _Asker:
     async def _answer(self, chat: str, said: list[Said]) -> Answer:
         self._asked += 1
         question = self._ask(self._draw, self._asked)
-        answer = await started(self._client, question, chat, said, f"{self._name}-{self._asked}")
+        key = f"{self._name}-{self._asked}"
+        answer = await self._torment(await started(self._client, question, chat, said, key))
+        how = question.sequel
+        if how is None or (how == "continue" and not answer.can_go_on):
+            return answer
+        return await self._torment(await gone_on(self._client, answer, how, f"{key}-{how}"))
+
+    async def _torment(self, answer: Answer) -> Answer:
+        """Read it to its end, and disturb it."""
+        question = answer.question
         self._campaign.pulse.beat("gateway", answer.asked_at)
         self._campaign.answers.append(answer)
         steady = asyncio.Event()  # set with every event that the steady reader gets
@@ -192,7 +232,7 @@ class _Asker:
         steady.set()
 
     async def _start_again(self, answer: Answer) -> None:
-        reply = await _post(self._client, answer.question, answer.chat, answer.key, None)
+        reply = await _post(self._client, answer.chat, answer.key, answer.body, None)
         if reply["run"]["id"] != answer.run:
             self._campaign.blame(f"the key {answer.key} started {answer.run} and {reply['run']['id']}")
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from tests.torture.reader import Manner
+
+Sequel = Literal["regenerate", "continue"]
+SEQUELS: tuple[Sequel | None, ...] = (None, "regenerate", "continue")
 
 SPICE = ("流式", "naïve", "👩‍👩‍👧‍👦", "<|im_end|>", "𠮷野家", "\u2028", "\n\n", "<think>", "`code`", "null")
 STOP_STRINGS = ("twice. ", "一个字", "print(token", "never said")
@@ -29,7 +32,8 @@ class Question:
     """``stop_after`` is how many events are seen before the stop is asked for, ``stops`` how often at once.
 
     ``hurry_seconds`` is when the first attempt to ask is given up unheard; ``asks_again`` repeats a
-    successful start, which must lead to the same run.
+    successful start, which must lead to the same run. ``sequel`` is what is asked of its answer in the end:
+    another one beside it, or more of it where it was cut.
     """
 
     text: str
@@ -39,6 +43,7 @@ class Question:
     stops: int
     hurry_seconds: float | None
     asks_again: bool
+    sequel: Sequel | None = None
 
 
 def drawn(draw: random.Random, text: str, sampling: dict[str, Any]) -> Question:
@@ -60,7 +65,8 @@ def for_scripted(draw: random.Random, number: int) -> Question:
         sampling["seed"] = draw.randrange(1 << 31)
     if draw.random() < 0.2:
         sampling["stop"] = [draw.choice(STOP_STRINGS)]
-    return drawn(draw, f"Question {number} {draw.choice(SPICE)}?", sampling)
+    question = drawn(draw, f"Question {number} {draw.choice(SPICE)}?", sampling)
+    return replace(question, sequel=draw.choices(SEQUELS, (5, 1, 3))[0])
 
 
 def for_llama(draw: random.Random, _number: int) -> Question:

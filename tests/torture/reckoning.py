@@ -16,7 +16,7 @@ from typing import Any
 from inkstream.channels import ChannelSplitter
 from inkstream.engines import Chunk, Emitted, Message, Progress, Request, Sampling
 from inkstream.engines.scripted import Script, Scripted
-from inkstream.events import Event, Kind, Parts, RunState, fold, framed
+from inkstream.events import Event, Kind, Parts, RunState
 from inkstream.history import History
 from inkstream.history import Message as Stored
 from inkstream.log import Run
@@ -45,23 +45,23 @@ async def check_api(server: Server, campaign: Campaign) -> None:
             listed = (await client.call("GET", f"/api/chats/{chat}"))["messages"]
             chats |= {message["id"]: message for message in listed}
             _check_count(campaign, chat, len(listed))
-        for answer in campaign.answers:
+        for answer in last_runs(campaign):
             _check_message(campaign, answer, chats.get(answer.message))
     await _check_fresh_readers(server, campaign)
 
 
 def _check_count(campaign: Campaign, chat: str, listed: int) -> None:
     """Starts were repeated and their replies lost: still one question and one answer for each."""
-    asked = sum(answer.chat == chat for answer in campaign.answers)
-    if listed != 2 * asked:
-        campaign.blame(f"chat {chat}: {asked} questions were asked, {listed} messages are there")
+    due = sum(answer.adds for answer in campaign.answers if answer.chat == chat)
+    if listed != due:
+        campaign.blame(f"chat {chat}: {due} messages are due, {listed} are there")
 
 
 def _check_message(campaign: Campaign, answer: Answer, message: dict[str, Any] | None) -> None:
     last = answer.transcript.events[-1]
     if message is None:
         return campaign.blame(f"run {answer.run}: its message {answer.message} is not in the chat")
-    if message["parts"] != folded(answer.transcript.events):
+    if message["parts"] != answer.parts:
         campaign.blame(f"run {answer.run}: the message differs from what its readers have")
     if message["state"] != last.kind.value or message["run"] != answer.run:
         campaign.blame(f"run {answer.run}: ended {last.kind}, the message says {message['state']}")
@@ -95,6 +95,7 @@ async def check_files(
                 campaign.blame(f"run {answer.run} is not in the log")
                 continue
             check_run(campaign, answer, run, await log.read(run.id, 0, READ_EVENTS))
+        for answer in last_runs(campaign):
             check_row(campaign, answer, await history.message("local", answer.message))
         for run in await log.open_runs():
             campaign.blame(f"run {run.id}: {run.state}, settled: {run.settled}, after everything has ended")
@@ -122,7 +123,7 @@ def check_run(campaign: Campaign, answer: Answer, run: Run, events: Sequence[Eve
 
 def check_row(campaign: Campaign, answer: Answer, row: Stored) -> None:
     last = answer.transcript.events[-1]
-    if row.parts != folded(answer.transcript.events):
+    if row.parts != answer.parts:
         campaign.blame(f"run {answer.run}: the history differs from the fold of its events")
     if (row.run, row.state.value, row.ending) != (answer.run, last.kind.value, last.payload):
         campaign.blame(f"run {answer.run}: the history tells another end: {row.state} {row.ending}")
@@ -138,6 +139,11 @@ def _check_tables(folder: Path, campaign: Campaign, besides: Iterable[str]) -> N
     mine = Counter([*besides, *(answer.key for answer in campaign.answers)])
     if keys != mine:
         campaign.blame(f"the log has runs that nobody asked for, or lacks some: {keys - mine} {mine - keys}")
+
+
+def last_runs(campaign: Campaign) -> Iterable[Answer]:
+    """Of each message the run that wrote its end: what the message tells."""
+    return {answer.message: answer for answer in campaign.answers}.values()
 
 
 # What the readers have, compared
@@ -177,7 +183,7 @@ def check_failure(campaign: Campaign, answer: Answer) -> None:
 
 async def check_against_undisturbed(campaign: Campaign, answer: Answer, script: Script) -> None:
     """Done is the whole undisturbed answer, byte for byte; anything else is a beginning of it."""
-    expected, written = spelled(await undisturbed(answer, script)), spelled(folded(answer.transcript.events))
+    expected, written = spelled(await undisturbed(answer, script)), spelled(answer.parts)
     is_done = answer.transcript.events[-1].kind is Kind.DONE
     if written != (expected if is_done else expected[: len(written)]):
         same = sum(
@@ -193,9 +199,10 @@ async def undisturbed(answer: Answer, script: Script) -> Parts:
     engine = Scripted(replace(script, tokens_per_second=0, load_seconds=0))
     said = [Message(role, content) for role, content in answer.said]  # type: ignore[arg-type]  # roles of ours
     prompt = await engine.render(said)
-    sampling = Sampling(
-        **{**answer.question.sampling, "stop": tuple(answer.question.sampling.get("stop", ()))}
-    )
+    asked = {**answer.question.sampling, "stop": tuple(answer.question.sampling.get("stop", ()))}
+    if answer.before:
+        asked.pop("max_tokens")
+    sampling = Sampling(**asked)
     items: list[Chunk | Progress] = []
     finish = await engine.generate(Request("x", prompt, sampling), Emitted(), items.append)
     items += [finish.last] if finish.last else []
@@ -207,10 +214,6 @@ async def undisturbed(answer: Answer, script: Script) -> Parts:
             parts.append({"type": piece.channel, "text": ""})
         parts[-1]["text"] += piece.text
     return parts
-
-
-def folded(events: Iterable[Received]) -> Parts:
-    return fold(Event(e.epoch, e.seq, e.kind, framed(e.epoch, e.seq, e.kind, e.data)) for e in events)
 
 
 def spelled(parts: Parts) -> list[tuple[str, str]]:

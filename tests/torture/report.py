@@ -73,6 +73,8 @@ def _runs(campaign: Campaign) -> dict[str, int]:
     return {
         "runs": len(campaign.answers),
         **{f"  ended {kind}": count for kind, count in sorted(ends.items())},
+        "  that answer a question anew": sum(answer.adds == 1 for answer in campaign.answers),
+        "  that go on with an answer": sum(answer.adds == 0 for answer in campaign.answers),
         "  runs with a seam": sum(count > 1 for count in epochs),
         "  seams": sum(epochs) - len(epochs),
         "events, each compared for every reader": texts,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from inkstream.events import Cursor, Kind
+from inkstream.events import Cursor, Event, Kind, Parts, fold, framed
 from tests.torture.sse import Block
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -102,3 +103,9 @@ class Transcript:
         if (received.seq == 1) is not (received.kind is Kind.STARTED) and not received.kind.is_terminal:
             self.blame(f"event {received.seq} is {received.kind}")
         self.events.append(received)
+
+
+def folded(events: Iterable[Received], parts: Parts) -> Parts:
+    """The message that the events tell, added to ``parts``."""
+    told = (Event(e.epoch, e.seq, e.kind, framed(e.epoch, e.seq, e.kind, e.data)) for e in events)
+    return fold(told, parts)

@@ -3,6 +3,7 @@ import { Api, ApiError, newKey, patiently } from './api.ts'
 import { FakeWorld } from './stream/world.fake.ts'
 
 const forever = new AbortController().signal
+const FIRST = { limit: 50, before: null }
 
 function refusal(status: number, code: string, headers: Record<string, string> = {}): Response {
   return Response.json({ error: { code, message: `it is ${code}` } }, { status, headers })
@@ -11,7 +12,7 @@ function refusal(status: number, code: string, headers: Record<string, string> =
 async function failureOf(response: () => Response): Promise<ApiError> {
   const world = new FakeWorld(response)
   const error = await new Api(world, 'http://server/chat/api/')
-    .chats()
+    .page(FIRST)
     .catch((thrown: unknown) => thrown)
   expect(error).toBeInstanceOf(ApiError)
   return error as ApiError
@@ -76,7 +77,9 @@ test('a question is sent again with its key until the server is there', async ()
 test('a refusal is not asked for again', async () => {
   const world: FakeWorld = new FakeWorld(() => refusal(400, 'empty_prompt'))
   const api = new Api(world, '/api/')
-  await expect(patiently(() => api.chats(), world, forever)).rejects.toThrow('it is empty_prompt')
+  await expect(patiently(() => api.page(FIRST), world, forever)).rejects.toThrow(
+    'it is empty_prompt',
+  )
   expect(world.requests).toHaveLength(1)
 })
 
@@ -85,7 +88,7 @@ test('nobody waits for a server once the reader has gone elsewhere', async () =>
     throw new TypeError('Failed to fetch')
   })
   const left = new AbortController()
-  const asked = patiently(() => new Api(world, '/api/').chats(), world, left.signal)
+  const asked = patiently(() => new Api(world, '/api/').page(FIRST), world, left.signal)
   await world.settle()
   left.abort()
   await expect(asked).rejects.toThrow('abort')

@@ -1,15 +1,33 @@
 /** The one module, beside `stream/`, that talks to the network. Addresses are relative to the page. */
 import { BackOff, pause } from './stream/backoff.ts'
-import type { Chat, Message, Run } from './stream/wire.ts'
+import type { Chat, Message, Run, Sampling, Settings } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
 
 const TIMEOUT_MS = 20_000
+/** Megabytes, over whatever line. */
+const IMPORT_TIMEOUT_MS = 300_000
+
+const UNSAID: Readonly<Record<keyof Sampling, null>> = {
+  temperature: null,
+  top_p: null,
+  top_k: null,
+  min_p: null,
+  repetition_penalty: null,
+  presence_penalty: null,
+  frequency_penalty: null,
+  seed: null,
+  max_tokens: null,
+  stop: null,
+}
 
 /** Something to be answered: a new question, the same again, or more of an answer. */
 export type Ask =
   | { readonly content: string; readonly parent: string | null }
   | { readonly regenerate: string }
   | { readonly continue: string }
+
+/** By what somebody signs in: a key of theirs or the server's, or what a sign-in link carries. */
+export type Proof = { readonly key: string } | { readonly link: string }
 
 /**
  * - `offline`: no answer came; whether the server did what it was asked is unknown
@@ -35,6 +53,25 @@ export class ApiError extends Error {
   }
 }
 
+export interface ChatPage {
+  readonly chats: readonly Chat[]
+  /** The `before` of the page behind; null at the end. */
+  readonly next: string | null
+}
+
+/** What an export had that has no place here. */
+export interface Skipped {
+  readonly path: string
+  readonly reason: string
+}
+
+export interface Imported {
+  readonly chats: readonly Chat[]
+  /** Those that an earlier import has brought. */
+  readonly known: readonly Chat[]
+  readonly skipped: readonly Skipped[]
+}
+
 export interface ChatContents {
   readonly chat: Chat
   readonly messages: readonly Message[]
@@ -47,6 +84,14 @@ export interface Taken {
   readonly run: Run
   /** A chat without a title has taken it from this question. */
   readonly chat: Chat
+}
+
+export interface ContextUse {
+  readonly tokens: number
+  readonly context_length: number
+  readonly answer_room: number
+  /** Messages, the oldest first, for which there would be no room. */
+  readonly left_out: number
 }
 
 export class Api {
@@ -66,12 +111,57 @@ export class Api {
     return `${this.#base}runs/${encodeURIComponent(run)}/events`
   }
 
-  async chats(): Promise<readonly Chat[]> {
-    return (await this.#call<{ chats: Chat[] }>('GET', 'chats')).chats
+  /** Where a chat can be saved from, or all of them. */
+  exportUrl(chat: string | null, format: 'markdown' | 'json' = 'json'): string {
+    if (chat === null) return `${this.#base}export`
+    return `${this.#base}chats/${encodeURIComponent(chat)}/export?format=${format}`
   }
 
-  createChat(): Promise<Chat> {
-    return this.#call('POST', 'chats', {})
+  /** Newest first, or what a search has found. */
+  page(options: { limit: number; before: string | null; query?: string }): Promise<ChatPage> {
+    const { limit, before, query } = options
+    const asked = new URLSearchParams({ limit: String(limit) })
+    if (before !== null) asked.set('before', before)
+    if (query !== undefined) asked.set('query', query)
+    return this.#call('GET', `chats?${asked}`)
+  }
+
+  rename(chat: string, title: string): Promise<Chat> {
+    return this.#call('PATCH', `chats/${encodeURIComponent(chat)}`, { title })
+  }
+
+  deleteChat(chat: string): Promise<void> {
+    return this.#call('DELETE', `chats/${encodeURIComponent(chat)}`)
+  }
+
+  restore(chat: string): Promise<Chat> {
+    return this.#call('POST', `chats/${encodeURIComponent(chat)}/restore`, {})
+  }
+
+  /** Take an export, given as JSON text. It may be repeated. */
+  importChats(text: string): Promise<Imported> {
+    return this.#call('POST', 'import', text, {}, IMPORT_TIMEOUT_MS)
+  }
+
+  async limits(): Promise<{ readonly body_kib: number }> {
+    return (await this.#call<{ limits: { body_kib: number } }>('GET', 'status')).limits
+  }
+
+  /** The same key with the same settings never makes a second one. */
+  createChat(key: string, settings: Settings): Promise<Chat> {
+    return this.#call('POST', 'chats', { settings }, { 'Idempotency-Key': key })
+  }
+
+  message(id: string): Promise<Message> {
+    return this.#call('GET', `messages/${encodeURIComponent(id)}`)
+  }
+
+  /** What is null or left out of `settings.sampling` is the model's own from now on. */
+  changeSettings(chat: string, settings: Settings): Promise<Chat> {
+    const sampling = { ...UNSAID, ...settings.sampling }
+    return this.#call('PATCH', `chats/${encodeURIComponent(chat)}`, {
+      settings: { ...settings, sampling },
+    })
   }
 
   chat(id: string): Promise<ChatContents> {
@@ -85,27 +175,36 @@ export class Api {
     })
   }
 
+  /** How much of the context a question behind `parent` would take; without `content`, what is there. */
+  context(chat: string, content: string, parent: string | null): Promise<ContextUse> {
+    const asked = content === '' ? { parent } : { content, parent }
+    return this.#call('POST', `chats/${encodeURIComponent(chat)}/context`, asked)
+  }
+
   stop(run: string): Promise<Run> {
     return this.#call('POST', `runs/${encodeURIComponent(run)}/stop`, {})
   }
 
-  signIn(key: string): Promise<void> {
-    return this.#call('POST', 'session', { key })
+  signIn(proof: Proof): Promise<void> {
+    return this.#call('POST', 'session', proof)
   }
 
   async #call<T>(
-    method: 'GET' | 'POST',
+    method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
     path: string,
     body?: unknown,
     headers: Record<string, string> = {},
+    timeoutMs: number = TIMEOUT_MS,
   ): Promise<T> {
     const response = await this.#send(path, {
       method,
       cache: 'no-store',
       credentials: 'same-origin',
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      signal: AbortSignal.timeout(timeoutMs),
       headers: body === undefined ? headers : { 'Content-Type': 'application/json', ...headers },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(body === undefined
+        ? {}
+        : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     })
     if (!response.ok) throw await errorOf(response)
     // The server is the one that this page came with, so its shapes are taken at their word.

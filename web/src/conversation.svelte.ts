@@ -1,149 +1,228 @@
 /**
- * The conversation on the page: what is shown of it, the run that is being followed, the question that is
- * on its way. Everything true is on the server; this only reads it and asks.
+ * The conversation on the page: which branch of it is shown, and what its reader may do. Everything true is on the
+ * server; this only reads it, follows what is being written (`Following`), and asks (`Asking`).
  */
-import { ApiError, newKey, patiently, type Api, type Ask, type Taken } from './api.ts'
-import { keepOutgoing, keptOutgoing, type Outgoing } from './outgoing.ts'
-import { newestPath, questionOf, told, upTo } from './path.ts'
-import { kept } from './storage.ts'
+import { ApiError, patiently, type Api, type ChatContents, type Proof, type Taken } from './api.ts'
+import { Asking } from './conversation/asking.svelte.ts'
+import { Branches } from './conversation/branches.svelte.ts'
+import {
+  keepDraft,
+  keepEdit,
+  keptDraft,
+  keptEdit,
+  moveToChat,
+  type Edit,
+} from './conversation/drafts.ts'
+import { Feed } from './conversation/feed.svelte.ts'
+import { Following, type Live } from './conversation/following.svelte.ts'
+import {
+  behindPath,
+  contentOf,
+  cutAt,
+  type After,
+  type Line,
+  type Outgoing,
+} from './conversation/outgoing.ts'
+import { questionOf } from './conversation/tree.ts'
+import { keepSettings, keptSettings, UNSET } from './panel/settings.ts'
 import { StreamError } from './stream/errors.ts'
-import { pause } from './stream/backoff.ts'
-import { blank, fold, type Answer } from './stream/fold.ts'
-import { follow, followLive, type FollowOptions } from './stream/follow.ts'
 import { Network } from './stream/network.ts'
 import type { Link } from './stream/sse.ts'
 import {
   isTerminal,
-  placeOf,
   type Chat,
+  type ChatNews,
   type EngineStatus,
   type LiveNews,
   type Message,
+  type Model,
+  type Run,
+  type Settings,
 } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
-
-/** A run that is being followed. */
-export interface Live {
-  readonly run: string
-  readonly message: string
-  readonly answer: Answer
-  readonly link: Link
-  readonly isStopping: boolean
-  /** What came last was said before, while this page did not listen. */
-  readonly isReplay: boolean
-}
-
-const EARLIER_CHATS = 8
-const UNREAD_PAUSE_MS = 1_000
 
 export class Conversation {
   chat = $state.raw<string | null>(null)
   title = $state.raw('')
-  messages = $state.raw<readonly Message[]>([])
-  live = $state.raw<Live | null>(null)
-  outgoing = $state.raw<Outgoing | null>(null)
-  /** Why the outgoing ask is not through: `offline` mends itself, all else needs the reader. */
-  sendProblem = $state.raw<ApiError | null>(null)
   /** Why the chat cannot be shown. */
   loadProblem = $state.raw<ApiError | null>(null)
   isLoading = $state.raw(false)
   isLocked = $state.raw(false)
   draft = $state.raw('')
-  engine = $state.raw<EngineStatus | null>(null)
-  serverLink = $state.raw<Link>('connecting')
-  earlier = $state.raw<readonly Chat[]>([])
+  /** What answers are asked for with. */
+  settings = $state.raw<Settings>(UNSET)
+  /** The question that is being put in other words. */
+  edit = $state.raw<Edit | null>(null)
+  readonly asking: Asking
+  /** Hears all that the server tells, as it arrives: there is one connection for the whole page. */
+  onNews: (news: readonly LiveNews[]) => void = () => {}
 
   readonly #api: Api
   readonly #world: World
-  readonly #network = new Network()
+  readonly #feed: Feed
+  readonly #following: Following
+  readonly #branches: Branches
   /** Ends whatever the conversation shown before was waiting for. */
   #shown = new AbortController()
-  /** Ends the attempts to send what is taken back. */
-  #sending = new AbortController()
-  #watching = new AbortController()
+  /** How often something has happened here that what was read before cannot tell. */
+  #changes = 0
+  /** Runs of this chat that started or ended while something was being sent: perhaps what was sent. */
+  readonly #unheard = new Set<string>()
 
   constructor(api: Api, world: World) {
     this.#api = api
     this.#world = world
+    const network = new Network()
+    this.#feed = new Feed(api, world, network)
+    this.#following = new Following(api, world, network)
+    this.#branches = new Branches(this.#following)
+    this.asking = new Asking(api, world, {
+      stateOf: (answer) => this.#branches.message(answer)?.state ?? null,
+      isHeld: (key) => this.edit?.of === key,
+      settings: () => this.settings,
+      onChat: (chat) => this.#becomes(chat),
+      onTaken: (asked, taken) => this.#taken(asked, taken),
+      onForbidden: () => (this.isLocked = true),
+    })
   }
+
+  get engine(): (EngineStatus & Partial<Model>) | null {
+    return this.#feed.engine
+  }
+
+  /** The build of the page that the server has; null before it has told, or where it has none. */
+  get build(): string | null {
+    return this.#feed.build
+  }
+
+  get serverLink(): Link {
+    return this.#feed.link
+  }
+
+  get live(): Live | null {
+    return this.#following.live
+  }
+
+  readonly #asked = $derived.by(() => this.asking.line.filter(({ chat }) => chat === this.chat))
+
+  /** The branch that is shown. */
+  readonly messages: readonly Message[] = $derived.by(() => cutAt(this.#branches.path, this.#asked))
+
+  /** What is asked behind it and is not there yet, oldest first. */
+  readonly waiting: Line = $derived(behindPath(this.messages, this.#asked))
+
+  /** Whether something of this chat is on its way: until it is there, nothing else can be asked beside it. */
+  readonly isSending: boolean = $derived(this.#asked.some(({ after }) => after === null))
 
   get isBusy(): boolean {
-    // Before its messages are known, a question to a chat would have no place in it.
-    const isUnknown = this.isLoading && this.messages.length === 0
-    return this.live !== null || this.outgoing !== null || isUnknown
+    return this.live !== null || this.waiting.length > 0 || this.isUnknown
   }
 
-  /** Show a chat, or an empty page for a new one. */
-  async open(chat: string | null): Promise<void> {
+  /** Before its messages are known, a question to a chat would have no place in it. */
+  get isUnknown(): boolean {
+    return this.isLoading && this.#branches.isEmpty
+  }
+
+  /** Show a chat, on a branch with the message `through` where one is given, or an empty page for a new one. */
+  async open(chat: string | null, through: string | null = null): Promise<void> {
     this.#shown.abort()
     this.#shown = new AbortController()
+    this.#following.leave()
     this.chat = chat
     this.title = ''
-    this.messages = []
-    this.live = null
-    this.outgoing = waitingFor(chat)
-    this.sendProblem = null
+    this.#branches.clear(through)
     this.loadProblem = null
     this.isLoading = false
-    this.draft = kept.get(`draft.${chat ?? 'new'}`) ?? ''
-    const { outgoing } = this
+    this.settings = chat === null ? keptSettings() : UNSET
+    this.draft = keptDraft(chat)
+    this.edit = keptEdit(chat)
     const { signal } = this.#shown
-    await (chat === null ? this.#listEarlier() : this.#load(chat))
-    // What has been asked or taken back meanwhile is under way already, or no longer wanted.
-    if (!signal.aborted && outgoing && this.outgoing === outgoing) await this.#send(outgoing)
+    if (chat !== null) await this.#load(chat)
+    if (!signal.aborted) await this.asking.advance()
   }
 
   keepDraft(text: string): void {
     this.draft = text
-    kept.set(`draft.${this.chat ?? 'new'}`, text)
+    keepDraft(this.chat, text)
   }
 
+  keepEdit(edit: Edit | null): void {
+    this.edit = edit
+    keepEdit(this.chat, edit)
+    // What was held back for it may go.
+    if (edit === null) void this.asking.advance()
+  }
+
+  /** What answers are asked for with from now on. Throws an `ApiError`. */
+  async keepSettings(settings: Settings): Promise<void> {
+    const { chat } = this
+    if (chat === null) keepSettings(settings)
+    const kept =
+      chat === null ? settings : (await this.#api.changeSettings(chat, settings)).settings
+    if (this.chat === chat) this.settings = kept
+  }
+
+  /** Ask behind all that is there. While an answer is being written, or another question waits, it waits too. */
   async ask(content: string): Promise<void> {
-    if (this.isBusy) return
-    const parent = this.messages.at(-1)?.id ?? null
+    if (this.isUnknown) return
     this.keepDraft('')
-    await this.#start({ content, parent })
+    const before = this.waiting.at(-1)
+    const last = this.messages.at(-1) ?? null
+    const isAlive = last !== null && !isTerminal(last.state)
+    const after: After | null = before
+      ? { asked: before.key }
+      : isAlive
+        ? { answer: last.id }
+        : null
+    await this.asking.add(this.chat, { content, parent: before ? null : (last?.id ?? null) }, after)
   }
 
-  /** Answer the same question again. */
-  async retry(message: Message): Promise<void> {
-    await this.#start({ regenerate: message.id })
+  /** Ask in other words what is being edited: beside a message, or in the place of a question that waits. */
+  async askEdited(content: string): Promise<void> {
+    const { edit } = this
+    if (edit === null) return
+    const message = this.#branches.message(edit.of)
+    if (message && this.isSending) return
+    if (message === null) this.asking.reword(edit.of, content)
+    this.keepEdit(null)
+    if (message) await this.asking.add(this.chat, { content, parent: message.parent }, null)
+  }
+
+  /** Answer the same question again, in a branch beside this answer. */
+  async regenerate(message: Message): Promise<void> {
+    if (!this.isSending) await this.asking.add(this.chat, { regenerate: message.id }, null)
   }
 
   /** Go on with an answer that was cut, stopped or failed. */
   async carryOn(message: Message): Promise<void> {
-    await this.#start({ continue: message.id })
+    if (!this.isSending) await this.asking.add(this.chat, { continue: message.id }, null)
   }
 
-  async sendAgain(): Promise<void> {
-    if (this.outgoing) await this.#send(this.outgoing)
+  /** Give a question back to the writer, in front of what has been typed since. */
+  withdraw(asked: Outgoing): void {
+    const content = contentOf(asked)
+    if (this.edit?.of === asked.key) this.keepEdit(null)
+    this.asking.withdraw(asked.key)
+    if (content !== null) this.keepDraft([content, this.draft].filter(Boolean).join('\n\n'))
   }
 
-  /** Give the question back to the writer. */
-  withdraw(): void {
-    const ask = this.outgoing?.ask
-    this.#sending.abort()
-    this.#setOutgoing(null)
-    if (ask && 'content' in ask) this.keepDraft(ask.content)
+  stop(): Promise<void> {
+    return this.#following.stop()
   }
 
-  async stop(): Promise<void> {
-    const { live } = this
-    if (live === null) return
-    const { signal } = this.#shown
-    this.live = { ...live, isStopping: true }
-    try {
-      await patiently(() => this.#api.stop(live.run), this.#world, signal)
-    } catch (error) {
-      if (signal.aborted) return
-      if (!(error instanceof ApiError)) throw error
-      // What the run does now, the stream tells; a stop that was refused is offered again.
-      if (this.live?.run === live.run) this.live = { ...this.live, isStopping: false }
-    }
+  siblingsOf(message: Message): readonly Message[] {
+    return this.#branches.siblingsOf(message)
   }
 
-  async signIn(key: string): Promise<void> {
-    await this.#api.signIn(key)
+  /** Show the branch through this message. */
+  show(message: Message): void {
+    this.#branches.settle()
+    this.#branches.show(message)
+    this.#followEnd()
+  }
+
+  async signIn(proof: Proof): Promise<void> {
+    await this.#api.signIn(proof)
     this.isLocked = false
     void this.watch()
     await this.open(this.chat)
@@ -151,168 +230,124 @@ export class Conversation {
 
   /** Hear of what starts and ends elsewhere, and how the engine fares, for as long as the page lives. */
   async watch(): Promise<void> {
-    this.#watching.abort()
-    this.#watching = new AbortController()
-    const { signal } = this.#watching
     try {
-      const options = { url: this.#api.liveUrl, ...this.#way(signal) }
-      for await (const got of followLive(options)) {
-        if (typeof got === 'string') this.serverLink = got
-        else for (const news of got) this.#hearNews(news)
-      }
+      await this.#feed.watch((news) => {
+        this.onNews(news)
+        for (const item of news) this.#hear(item)
+      })
     } catch (error) {
       this.#refuse(error)
     }
   }
 
-  #hearNews(news: LiveNews): void {
-    switch (news.type) {
-      case 'engine':
-        this.engine = news.status
-        return
-      case 'snapshot':
-        this.engine = news.engine
-        return this.#reconcile()
-      case 'run':
-        if (news.run.chat === this.chat && news.run.id !== this.live?.run) this.#reconcile()
+  #hear(news: LiveNews): void {
+    if (news.type === 'snapshot') void this.#reconcile()
+    if (news.type === 'run') this.#hearRun(news.run)
+    if (news.type === 'chat' && news.id === this.chat) this.#hearOfChat(news)
+  }
+
+  #hearRun(run: Run): void {
+    if (run.id === this.live?.run) return
+    if (run.chat !== this.chat) void this.asking.advance()
+    else if (this.isSending) this.#unheard.add(run.id)
+    else if (this.isLoading) this.#changes += 1
+    else void this.#reconcile()
+  }
+
+  #hearOfChat({ chat }: ChatNews): void {
+    if (chat === null) this.#leaveDeleted()
+    else if (this.loadProblem !== null) void this.open(chat.id)
+    else {
+      this.title = chat.title
+      this.settings = chat.settings
     }
+  }
+
+  #leaveDeleted(): void {
+    this.#shown.abort()
+    this.#shown = new AbortController()
+    this.#following.leave()
+    this.isLoading = false
+    this.loadProblem = new ApiError('refused', 'chat_deleted', 'the chat is deleted')
   }
 
   /** Read the chat again where something may have happened to it without us. */
-  #reconcile(): void {
-    if (this.chat !== null && !this.isBusy && !this.isLoading) {
-      void this.#load(this.chat)
-    }
-  }
-
-  async #listEarlier(): Promise<void> {
-    try {
-      this.earlier = (await this.#api.chats()).slice(0, EARLIER_CHATS)
-    } catch (error) {
-      this.#refuse(error)
-    }
+  async #reconcile(): Promise<void> {
+    const { signal } = this.#shown
+    if (this.chat !== null && !this.isLoading) await this.#load(this.chat)
+    if (!signal.aborted) await this.asking.advance()
   }
 
   /** Read the chat and follow its last answer while it lives, unless that is the run `unreadable`. */
   async #load(chat: string, unreadable: string | null = null): Promise<void> {
     const { signal } = this.#shown
-    const before = this.messages
     this.isLoading = true
     try {
-      const contents = await patiently(() => this.#api.chat(chat), this.#world, signal)
+      const { chat: now, messages } = await this.#readChat(chat, signal)
       if (signal.aborted) return
       this.loadProblem = null
-      this.title = contents.chat.title
-      // What has been asked meanwhile is newer than what was read.
-      if (this.messages !== before) return
-      this.messages = newestPath(contents.messages)
+      this.title = now.title
+      this.settings = now.settings
+      this.#branches.read(chat, messages)
     } catch (error) {
       if (!signal.aborted) this.loadProblem = this.#refuse(error)
       return
     } finally {
       if (!signal.aborted) this.isLoading = false
     }
-    const last = this.messages.at(-1)
-    const isAlive = last !== undefined && !isTerminal(last.state)
-    if (isAlive && last.run && last.run !== unreadable) void this.#read(last, last.run)
+    this.#followEnd(unreadable)
   }
 
-  async #start(ask: Ask): Promise<void> {
-    if (!this.isBusy) await this.#send({ key: newKey(), chat: this.chat, ask })
-  }
-
-  async #send(outgoing: Outgoing): Promise<void> {
-    this.#setOutgoing(outgoing)
-    this.#sending = new AbortController()
-    const signal = AbortSignal.any([this.#shown.signal, this.#sending.signal])
-    try {
-      const chat = outgoing.chat ?? (await this.#createChat(outgoing, signal))
-      const ask = (): ReturnType<Api['ask']> => this.#api.ask(chat, outgoing.ask, outgoing.key)
-      const taken = await this.#untilTaken(ask, signal)
-      if (!signal.aborted) this.#taken(outgoing.ask, taken)
-    } catch (error) {
-      if (!signal.aborted) this.sendProblem = this.#refuse(error)
+  /** What has happened while it was read is newer: then it is read again. */
+  async #readChat(chat: string, signal: AbortSignal): Promise<ChatContents> {
+    for (;;) {
+      const changes = this.#changes
+      const contents = await patiently(() => this.#api.chat(chat), this.#world, signal)
+      if (changes === this.#changes || signal.aborted) return contents
     }
   }
 
-  async #createChat(outgoing: Outgoing, signal: AbortSignal): Promise<string> {
-    const chat = await this.#untilTaken(() => this.#api.createChat(), signal)
-    if (!signal.aborted) {
-      this.chat = chat.id
-      this.#setOutgoing({ ...outgoing, chat: chat.id })
-    }
-    return chat.id
+  /** The server has made a chat for what was asked on an empty page. */
+  #becomes(chat: Chat): void {
+    if (this.chat !== null) return
+    this.chat = chat.id
+    keepSettings(UNSET)
+    moveToChat(chat.id)
   }
 
-  /** Ask until the server is there, and say meanwhile why nothing happens. */
-  #untilTaken<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    return patiently(ask, this.#world, signal, (error) => {
-      if (!signal.aborted) this.sendProblem = error
-    })
-  }
-
-  /** The server has the ask: show what it made of it and read the answer. */
-  #taken(ask: Ask, { message: answer, chat }: Taken): void {
-    this.#setOutgoing(null)
+  /** The server has an ask: show what it made of it and read the answer. */
+  #taken(asked: Outgoing, { message: answer, run, chat }: Taken): void {
+    if (answer.chat !== this.chat) return
+    const { ask } = asked
+    this.#changes += 1
     this.title = chat.title
-    const before = this.messages.filter(({ id }) => id !== answer.id)
-    const kept = 'regenerate' in ask ? upTo(before, answer.parent) : before
-    const asked = 'content' in ask ? [questionOf(ask.content, answer)] : []
-    this.messages = [...kept, ...asked, answer]
+    this.#branches.settle()
+    const { path } = this.#branches
+    const isShown = cutAt(path, [{ ...asked, after: null }]) !== path
+    const question = 'content' in ask ? [questionOf(ask.content, ask.parent, answer)] : []
+    this.#branches.add([...question, answer], isShown)
+    this.#unheard.delete(run.id)
     // It was asked for before, by a tab that reloaded, and has ended since.
-    if (isTerminal(answer.state)) void this.#load(answer.chat)
-    else if (answer.run !== null) void this.#read(answer, answer.run)
+    if (this.#unheard.size > 0 || isTerminal(answer.state)) void this.#reconcile()
+    this.#unheard.clear()
+    this.#followEnd()
   }
 
-  /** Follow the run that writes a message, from where its parts tell it already. */
+  /** Follow what writes the last message that is shown, and nothing else. */
+  #followEnd(unreadable: string | null = null): void {
+    const { message, run } = this.#branches.end
+    if (run !== null && run === this.live?.run) return
+    this.#branches.settle()
+    if (message && run !== null && run !== unreadable) void this.#read(message, run)
+  }
+
   async #read(message: Message, run: string): Promise<void> {
-    const { signal } = this.#shown
-    const after = message.last_id === null ? null : placeOf(message.last_id)
-    const answer = blank(message.parts, after)
-    const isNew = { link: 'connecting', isStopping: false, isReplay: false } as const
-    this.live = { run, message: message.id, answer, ...isNew }
-    const url = this.#api.eventsUrl(run)
-    const broken = await this.#followToEnd({ url, after, ...this.#way(signal) })
-    if (signal.aborted) return
-    const isWhole = isTerminal(this.live.answer.state)
-    // Only a server that contradicts itself brings us here twice: not faster than this.
-    if (!isWhole) await pause(UNREAD_PAUSE_MS, this.#world, signal)
-    if (signal.aborted) return
-    this.live = null
-    if (!isWhole) await this.#load(message.chat, broken?.type === 'reset' ? null : run)
-  }
-
-  /** Returns why the run cannot be read to its end, if it cannot. */
-  async #followToEnd(options: FollowOptions): Promise<StreamError | null> {
-    try {
-      for await (const got of follow(options)) {
-        if (options.signal.aborted || this.live === null) return null
-        if (got.type === 'link') this.live = { ...this.live, link: got.link }
-        else this.#tell({ ...this.live, isReplay: got.isReplay }, fold(this.live.answer, got.items))
-      }
-      return null
-    } catch (error) {
-      if (!(error instanceof StreamError)) throw error
-      if (!options.signal.aborted) this.#refuse(error)
-      return error
-    }
-  }
-
-  #tell(live: Live, answer: Answer): void {
-    this.live = { ...live, answer }
-    this.messages = this.messages.map((message) =>
-      message.id === live.message ? told(message, answer) : message,
-    )
-  }
-
-  #way(signal: AbortSignal): Pick<FollowOptions, 'world' | 'network' | 'signal'> {
-    return { world: this.#world, network: this.#network, signal }
-  }
-
-  #setOutgoing(outgoing: Outgoing | null): void {
-    this.outgoing = outgoing
-    this.sendProblem = null
-    keepOutgoing(outgoing)
+    const outcome = await this.#following.read(message, run)
+    if (outcome === 'left' || this.live?.run !== run) return
+    this.#branches.settle()
+    if (outcome === 'ended') return this.asking.advance()
+    if (outcome.broken) this.#refuse(outcome.broken)
+    await this.#load(message.chat, outcome.broken?.type === 'reset' ? null : run)
   }
 
   #refuse(error: unknown): ApiError {
@@ -323,9 +358,4 @@ export class Conversation {
     if (error instanceof StreamError) return new ApiError('refused', error.type, error.message)
     throw error
   }
-}
-
-function waitingFor(chat: string | null): Outgoing | null {
-  const waiting = keptOutgoing()
-  return waiting?.chat === chat ? waiting : null
 }

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { addressOf, chatOf } from './address.ts'
-import { Api } from './api.ts'
+import { addressOf, chatOf, linkOf } from './address.ts'
+import { Api, type ApiError } from './api.ts'
 import { Conversation } from './conversation.svelte.ts'
+import { MemoryStorage } from './storage.fake.ts'
 import type { Message } from './stream/wire.ts'
 import { bytes, FakeWorld, streamOf } from './stream/world.fake.ts'
 
@@ -71,21 +72,18 @@ function answerText(conversation: Conversation): string {
   )
 }
 
-function chatWith(...messages: Message[]): Reply {
-  return () => Response.json({ chat, messages })
+/** Why the first of what waits is not through. */
+function problemOf(conversation: Conversation): ApiError | undefined {
+  return conversation.asking.problems.get(conversation.waiting[0]?.key ?? '')
 }
 
-class MemoryStorage {
-  readonly #items = new Map<string, string>()
-  getItem(key: string): string | null {
-    return this.#items.get(key) ?? null
-  }
-  setItem(key: string, value: string): void {
-    this.#items.set(key, value)
-  }
-  removeItem(key: string): void {
-    this.#items.delete(key)
-  }
+function withdraw(conversation: Conversation): void {
+  const [first] = conversation.waiting
+  if (first) conversation.withdraw(first)
+}
+
+function chatWith(...messages: Message[]): Reply {
+  return () => Response.json({ chat, messages })
 }
 
 beforeEach(() => {
@@ -99,7 +97,6 @@ afterEach(() => {
 
 test('a question makes its chat, is answered, and the answer is read to its end', async () => {
   const { world, asked } = server({
-    'GET chats': () => Response.json({ chats: [] }),
     'POST chats': () => Response.json({ id: 'c' }, { status: 201 }),
     'POST chats/c/messages': ({ body }) => {
       expect(body).toEqual({ content: 'Why?', parent: null })
@@ -117,7 +114,7 @@ test('a question makes its chat, is answered, and the answer is read to its end'
   expect(answerText(conversation)).toBe('Because.')
   expect(conversation.messages.at(-1)?.state).toBe('stopped')
   expect(conversation.isBusy).toBe(false)
-  expect(asked).toHaveLength(4)
+  expect(asked).toHaveLength(3)
 })
 
 test('a question whose reply was lost is asked again with its key after a reload', async () => {
@@ -137,7 +134,7 @@ test('a question whose reply was lost is asked again with its key after a reload
   await before.world.until(first.open('c'))
   void first.ask('Why?')
   await before.world.settle()
-  expect(first.sendProblem?.type).toBe('offline')
+  expect(problemOf(first)?.type).toBe('offline')
 
   const after = server(routes)
   const second = conversationIn(after.world)
@@ -146,7 +143,7 @@ test('a question whose reply was lost is asked again with its key after a reload
   expect(answerText(second)).toBe('Because.')
   expect(keys).toHaveLength(2)
   expect(keys[0]).toBe(keys[1])
-  expect(second.outgoing).toBeNull()
+  expect(second.waiting).toEqual([])
 })
 
 test('a reload goes on behind what the message tells already', async () => {
@@ -200,7 +197,6 @@ test('a run that the server does not know is asked for once', async () => {
 
 test('a question asked before the page has loaded is asked once', async () => {
   const { world, asked } = server({
-    'GET chats': () => Response.json({ chats: [] }),
     'POST chats': () => Response.json({ id: 'c' }, { status: 201 }),
     'POST chats/c/messages': () => Response.json({ message: running, run: { id: 'r' }, chat }),
     'GET runs/r/events': ({ init }) => streamOf([bytes(HEAD + STARTED)], 'hang', init),
@@ -224,9 +220,9 @@ test('a refused question can be sent again or taken back', async () => {
   const conversation = conversationIn(world)
   await world.until(conversation.open('c'))
   await world.until(conversation.ask('Why?'))
-  expect(conversation.sendProblem?.code).toBe('queue_full')
+  expect(problemOf(conversation)?.code).toBe('queue_full')
   expect(conversation.draft).toBe('')
-  conversation.withdraw()
+  withdraw(conversation)
   expect(conversation.draft).toBe('Why?')
   expect(conversation.isBusy).toBe(false)
 })
@@ -238,8 +234,8 @@ test('a question taken back is not sent when the server is there again', async (
   await world.until(conversation.open('c'))
   void conversation.ask('Why?')
   await world.settle()
-  expect(conversation.sendProblem?.type).toBe('offline')
-  conversation.withdraw()
+  expect(problemOf(conversation)?.type).toBe('offline')
+  withdraw(conversation)
   expect(conversation.draft).toBe('Why?')
   routes['POST chats/c/messages'] = () =>
     Response.json({ message: running, run: { id: 'r' }, chat })
@@ -288,7 +284,7 @@ test('another answer to the same question takes the place of the first', async (
   })
   const conversation = conversationIn(world)
   await world.until(conversation.open('c'))
-  await world.until(conversation.retry(failed))
+  await world.until(conversation.regenerate(failed))
   await world.settle()
   expect(conversation.messages.map(({ id }) => id)).toEqual(['q', 'b'])
   expect(answerText(conversation)).toBe('better')
@@ -370,7 +366,6 @@ test('a question asked before its chat is known stays a draft', async () => {
 test('leaving a chat lets go of its run', async () => {
   let isReleased = false
   const { world } = server({
-    'GET chats': () => Response.json({ chats: [] }),
     'GET chats/c': chatWith(question, running),
     'GET runs/r/events': ({ init }) => {
       init.signal?.addEventListener('abort', () => (isReleased = true))
@@ -388,22 +383,8 @@ test('leaving a chat lets go of its run', async () => {
   expect(world.isIdle).toBe(true)
 })
 
-test('a question asked while an answer runs stays a draft', async () => {
-  const { world, asked } = server({
-    'GET chats/c': chatWith(question, running),
-    'GET runs/r/events': ({ init }) => streamOf([bytes(HEAD + STARTED)], 'hang', init),
-  })
-  const conversation = conversationIn(world)
-  await world.until(conversation.open('c'))
-  conversation.keepDraft('And then?')
-  await world.until(conversation.ask('And then?'))
-  expect(conversation.draft).toBe('And then?')
-  expect(asked).not.toContain('POST chats/c/messages')
-})
-
 test('a draft is kept per chat', async () => {
   const { world } = server({
-    'GET chats': () => Response.json({ chats: [] }),
     'GET chats/c': chatWith(),
   })
   const conversation = conversationIn(world)
@@ -430,4 +411,7 @@ test('addresses name chats', () => {
   expect(chatOf(addressOf(null))).toBeNull()
   expect(chatOf('')).toBeNull()
   expect(chatOf('#/c/../../x')).toBeNull()
+  expect(chatOf('#/sign-in/Ab-_1')).toBeNull()
+  expect(linkOf('#/sign-in/Ab-_1')).toBe('Ab-_1')
+  expect(linkOf('#/c/0a1b')).toBeNull()
 })

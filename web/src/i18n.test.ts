@@ -18,16 +18,25 @@ test('both languages say the same things', () => {
 })
 
 test('every value that a sentence takes stands in it, in both languages', () => {
-  for (const { blocks, leftOut, phase, ofBytes, perSecond, timeLeft, problem } of Object.values(
-    words,
-  )) {
+  for (const {
+    blocks,
+    leftOut,
+    phase,
+    ofBytes,
+    perSecond,
+    timeLeft,
+    problem,
+    talk,
+  } of Object.values(words)) {
     for (const sentence of [
       ...[blocks.loadImage, leftOut, phase.queued],
-      ...[perSecond, timeLeft, problem.other],
+      ...[perSecond, timeLeft, problem.other, talk.notText, talk.unreadable],
     ]) {
       expect(sentence('‹1›')).toContain('‹1›')
     }
     expect(ofBytes('‹1›', '‹2›')).toMatch(/‹1›.*‹2›/)
+    expect(talk.version('‹1›', '‹2›')).toMatch(/‹1›.*‹2›/)
+    expect(talk.tooLarge('‹1›', '‹2›')).toMatch(/‹1›.*‹2›/)
   }
 })
 
@@ -62,6 +71,11 @@ test.each([
   ['What is 流式 output?', 'en'],
   ['请解释 token 的含义', 'zh'],
   ['1 + 1 = 2 👍', null],
+  ['ストリーミングとは何ですか', 'ja'],
+  ['スト是日语词“流”的一部分，不必在意。', 'zh'],
+  ['스트리밍이란 무엇입니까?', 'ko'],
+  ['```python\nfor token in stream:\n    print(token)\n```\n这段代码逐个打印。', 'zh'],
+  ['~~~\nall of it is code', null],
 ] as const)('%s is %s', (text, language) => {
   expect(languageOf(text)).toBe(language)
 })

@@ -5,7 +5,6 @@ export type Language = 'en' | 'zh'
 const en = {
   language: 'English',
   newChat: 'New chat',
-  earlierChats: 'Earlier chats',
   untitled: 'Untitled',
   theme: { system: 'Theme: system', light: 'Theme: light', dark: 'Theme: dark' },
   reveal: {
@@ -27,7 +26,10 @@ const en = {
   blocks: {
     copy: 'Copy',
     copied: 'Copied',
+    refused: 'The browser forbids it',
     loadImage: (host: string) => `Load image from ${host}`,
+    done: 'Done',
+    open: 'To do',
   },
   leftOut: (count: string) => `Earlier messages left out for lack of room: ${count}`,
   jumpToEnd: 'Jump to the end',
@@ -37,7 +39,10 @@ const en = {
   reload: 'Reload',
   accessKey: 'Access key',
   signIn: 'Open',
-  signInWhy: 'This server asks for its access key.',
+  signInTitle: 'This server is locked',
+  signInWhy:
+    'Whoever runs it can give you a sign-in link or an access key. This browser remembers it.',
+  signInByLink: 'This link signs you in, once, on this browser.',
   loadingChat: 'Opening the chat',
   phase: {
     sending: 'Sending',
@@ -52,6 +57,7 @@ const en = {
     starting: 'Starting',
     generating: 'Writing',
   },
+  askKeeper: 'Whoever runs this server finds more on its console. It says:',
   waitsForModel: 'Questions can be asked already; they are answered as soon as it is there.',
   ofBytes: (done: string, total: string) => `${done} of ${total}`,
   perSecond: (bytes: string) => `${bytes}/s`,
@@ -65,6 +71,174 @@ const en = {
     failed: 'The answer broke off',
   },
   announce: { started: 'The answer begins', done: 'The answer is complete' },
+  talk: {
+    complete: 'Complete',
+    copyMessage: 'Copy as Markdown',
+    edit: 'Edit',
+    editLabel: 'Your question in other words',
+    cancel: 'Cancel',
+    regenerate: 'Answer again',
+    versions: 'Versions',
+    version: (number: string, count: string) => `Version ${number} of ${count}`,
+    earlier: 'Earlier version',
+    later: 'Later version',
+    showAll: 'Show all',
+    showLess: 'Show less',
+    waits: 'Sent when the answer above is there',
+    held: 'The answer above broke off, so this question has not been sent.',
+    release: 'Send all the same',
+    tryContinue: 'Continue goes on where it stopped; Try again asks for a new answer.',
+    tryAgain: 'Try again asks for a new answer.',
+    attach: 'Add text files',
+    drop: 'Drop text files anywhere',
+    dismiss: 'Dismiss',
+    notText: (name: string) => `${name} is not a text file in UTF-8.`,
+    tooLarge: (name: string, limit: string) =>
+      `${name} is too large: files may have ${limit} in all.`,
+    unreadable: (name: string) => `${name} cannot be read.`,
+  },
+  sidebar: {
+    label: 'Chats',
+    show: 'Show the chats',
+    hide: 'Hide the chats',
+    search: 'Search the chats',
+    today: 'Today',
+    yesterday: 'Yesterday',
+    week: 'Previous 7 days',
+    none: 'What you ask is kept here.',
+    noneFound: 'Nothing found',
+    living: 'An answer is being written',
+    unread: 'A new answer',
+    options: (title: string) => `Options for ${title}`,
+    rename: 'Rename',
+    newTitle: 'New title',
+    saveMarkdown: 'Save as Markdown',
+    saveJson: 'Save as JSON',
+    delete: 'Delete',
+    deleted: (title: string) => `“${title}” is deleted.`,
+    undo: 'Undo',
+    dismiss: 'Dismiss',
+    finished: (title: string) => `“${title}” has its answer.`,
+    brokeOff: (title: string) => `The answer in “${title}” broke off.`,
+    look: 'Look',
+    import: 'Import',
+    importing: 'Importing…',
+    saveAll: 'Save all',
+    drop: 'Drop the file to import its chats',
+    added: (count: string) => `Chats imported: ${count}`,
+    known: (count: string) => `There already: ${count}`,
+    skipped: (count: string) => `Left out: ${count}`,
+    notImported: 'It was not imported.',
+    partlyImported: 'It was imported in part.',
+  },
+  close: 'Close',
+  partMissing: 'This part of the page could not be loaded.',
+  outdated: {
+    text: 'The server has a new version of this page.',
+    reload: 'Reload',
+  },
+  model: {
+    restarting: 'The engine restarts',
+    unknown: 'Settings',
+    context: (tokens: string) => `reads ${tokens} tokens`,
+    noAnswer: 'No engine has answered yet.',
+  },
+  settings: {
+    open: 'Settings of this chat',
+    title: 'This chat',
+    system: 'System prompt',
+    systemHint: 'What the model is told before every conversation turn of this chat.',
+    preset: 'Preset',
+    modelsOwn: 'The model’s own',
+    adjusted: 'Adjusted',
+    precise: 'Precise',
+    balanced: 'Balanced',
+    creative: 'Creative',
+    presetName: 'Name of the preset',
+    savePreset: 'Keep as preset',
+    removePreset: (name: string) => `Forget preset ${name}`,
+    more: 'More parameters',
+    drawn: 'drawn anew',
+    untilFull: 'until the context is full',
+    none: 'none',
+    save: 'Save',
+    reset: 'Reset all',
+    counts: 'Counts from the next answer on. An empty field is as the model has it.',
+    names: {
+      temperature: 'Temperature',
+      top_p: 'Top-p',
+      top_k: 'Top-k',
+      min_p: 'Min-p',
+      repetition_penalty: 'Repetition penalty',
+      presence_penalty: 'Presence penalty',
+      frequency_penalty: 'Frequency penalty',
+      seed: 'Seed',
+      max_tokens: 'Longest answer, in tokens',
+      stop: 'Stop texts, one a line',
+    },
+    hints: {
+      temperature: 'Low is predictable, high is surprising; 0 always takes the likeliest word.',
+      top_p: 'Only the likeliest words that together reach this probability.',
+      top_k: 'Only so many of the likeliest words; 0 for all.',
+      min_p: 'Only words at least this likely, compared with the likeliest.',
+      repetition_penalty: 'Above 1, words that were used are less likely.',
+      presence_penalty: 'Above 0, words that were used at all are less likely.',
+      frequency_penalty: 'Above 0, the more often a word was used the less likely it is.',
+      seed: 'The same seed and question give the same answer, where the engine allows it.',
+      max_tokens: 'The answer is cut here; Continue goes on.',
+      stop: 'The answer ends before any of these. \\n stands for a line break.',
+    },
+    problem: {
+      number: 'That is not a number.',
+      whole: 'A whole number, please.',
+      between: (least: string, most: string) => `From ${least} to ${most}.`,
+      above: (least: string, most: string) => `More than ${least}, at most ${most}.`,
+      many: (most: string) => `At most ${most} stop texts.`,
+      long: (most: string) => `At most ${most} characters each.`,
+      system: (most: string) => `At most ${most} characters.`,
+      notSaved: (why: string) => `Not saved. ${why}`,
+    },
+  },
+  meter: {
+    label: (share: string) => `Context: ${share} full`,
+    used: (tokens: string, size: string) => `${tokens} of ${size} tokens`,
+    about: (tokens: string, size: string) => `About ${tokens} of ${size} tokens`,
+    room: (tokens: string) => `${tokens} left for the answer`,
+    near: 'The context is nearly full. Soon the oldest messages will be left out.',
+    left_out: (count: string) => `No room for the oldest messages: ${count} are left out.`,
+    too_long: 'The question is longer than the model can read.',
+    horizon: 'The model reads from here on',
+  },
+  made: {
+    tokens: (count: string) => `${count} tokens`,
+    speed: (perSecond: string) => `${perSecond} tokens/s`,
+    firstToken: (time: string) => `first after ${time}`,
+    show: 'What this answer was made with',
+    none: 'None',
+    promptTokens: 'Tokens read',
+    cachedTokens: 'of them known already',
+    total: 'Time in all',
+  },
+  trace: {
+    label: 'Trace: what arrived and what is in view',
+    arrived: 'arrived',
+    shown: 'in view',
+    firstToken: 'First token',
+    speed: 'Tokens/s',
+    lag: 'Lag',
+    longestLag: 'Longest',
+    characters: 'Characters',
+  },
+  shortcuts: {
+    open: 'Keyboard shortcuts',
+    newChat: 'New chat',
+    write: 'Go to the question',
+    stop: 'Stop the answer',
+    copyAnswer: 'Copy the last answer',
+    search: 'Search',
+    sidebar: 'Show or hide the list of chats',
+    list: 'This list',
+  },
   problem: {
     offline: 'The server does not answer.',
     queue_full: 'Too many people are waiting. Try again in a moment.',
@@ -80,11 +254,19 @@ const en = {
     log_unwritable: 'The server cannot save anything. Its disk may be full.',
     run_active: 'Another answer is being written in this chat.',
     unknown_chat: 'This chat does not exist, or not any more.',
+    chat_deleted: 'This chat has been deleted.',
+    bad_json: 'This file is not JSON.',
+    unknown_format: 'This is no export of inkstream, ChatGPT or Open WebUI.',
     unknown_run: 'The server does not know this answer any more.',
     unknown_message: 'The server does not know this message any more.',
     nothing_to_continue: 'There is nothing to go on from. Ask again.',
     cannot_continue: 'The model cannot go on from here. Ask again.',
     unauthorized: 'The key was not accepted.',
+    link_used_up: 'That link has been used, or is too old. Ask for another one.',
+    too_many_attempts: 'Too many wrong keys came from here. Try again in a moment.',
+    too_many_runs: 'You have as many answers under way as you may. Wait for one of them.',
+    too_many_requests: 'You have asked too often in this minute. Try again in a moment.',
+    too_many_tokens: 'You have used up what you may for now. Try again in a moment.',
     body_too_large: 'That is longer than the server takes.',
     other: (message: string) => `Something went wrong: ${message}`,
   },
@@ -95,7 +277,6 @@ export type Words = typeof en
 const zh: Words = {
   language: '中文',
   newChat: '新对话',
-  earlierChats: '以前的对话',
   untitled: '无标题',
   theme: { system: '主题：跟随系统', light: '主题：浅色', dark: '主题：深色' },
   reveal: {
@@ -117,7 +298,10 @@ const zh: Words = {
   blocks: {
     copy: '复制',
     copied: '已复制',
+    refused: '浏览器不允许复制',
     loadImage: (host) => `从 ${host} 加载图片`,
+    done: '已完成',
+    open: '未完成',
   },
   leftOut: (count) => `篇幅所限，较早的 ${count} 条消息未被读取`,
   jumpToEnd: '回到底部',
@@ -127,7 +311,9 @@ const zh: Words = {
   reload: '重新加载',
   accessKey: '访问密钥',
   signIn: '进入',
-  signInWhy: '此服务器需要访问密钥。',
+  signInTitle: '此服务器需要密钥',
+  signInWhy: '请向服务器管理员索取登录链接或访问密钥。此浏览器会记住登录状态。',
+  signInByLink: '此链接可在这个浏览器中登录，只能使用一次。',
   loadingChat: '正在打开对话',
   phase: {
     sending: '正在发送',
@@ -142,6 +328,7 @@ const zh: Words = {
     starting: '即将开始',
     generating: '正在书写',
   },
+  askKeeper: '请联系服务器管理员查看控制台。服务器的说明：',
   waitsForModel: '现在就可以提问，模型就绪后会立即回答。',
   ofBytes: (done, total) => `${done} / ${total}`,
   perSecond: (bytes) => `${bytes}/秒`,
@@ -155,6 +342,173 @@ const zh: Words = {
     failed: '回答中断了',
   },
   announce: { started: '开始回答', done: '回答完毕' },
+  talk: {
+    complete: '已完成',
+    copyMessage: '复制 Markdown 原文',
+    edit: '修改',
+    editLabel: '修改问题',
+    cancel: '取消',
+    regenerate: '重新回答',
+    versions: '版本',
+    version: (number, count) => `第 ${number} 版，共 ${count} 版`,
+    earlier: '上一版',
+    later: '下一版',
+    showAll: '展开全部',
+    showLess: '收起',
+    waits: '上面的回答结束后发送',
+    held: '上面的回答中断了，这个问题尚未发送。',
+    release: '仍然发送',
+    tryContinue: '“继续”会从中断处接着写，“重试”会重新回答。',
+    tryAgain: '“重试”会重新回答。',
+    attach: '添加文本文件',
+    drop: '将文本文件拖放到页面任意位置',
+    dismiss: '关闭提示',
+    notText: (name) => `${name} 不是 UTF-8 文本文件。`,
+    tooLarge: (name, limit) => `${name} 太大：文件总计不得超过 ${limit}。`,
+    unreadable: (name) => `无法读取 ${name}。`,
+  },
+  sidebar: {
+    label: '对话',
+    show: '显示对话列表',
+    hide: '隐藏对话列表',
+    search: '搜索对话',
+    today: '今天',
+    yesterday: '昨天',
+    week: '过去 7 天',
+    none: '问过的问题会留在这里。',
+    noneFound: '没有找到',
+    living: '正在回答',
+    unread: '有新回答',
+    options: (title) => `“${title}”的选项`,
+    rename: '重命名',
+    newTitle: '新标题',
+    saveMarkdown: '存为 Markdown',
+    saveJson: '存为 JSON',
+    delete: '删除',
+    deleted: (title) => `“${title}”已删除。`,
+    undo: '撤销',
+    dismiss: '关闭提示',
+    finished: (title) => `“${title}”已回答完毕。`,
+    brokeOff: (title) => `“${title}”的回答中断了。`,
+    look: '查看',
+    import: '导入',
+    importing: '正在导入…',
+    saveAll: '全部保存',
+    drop: '松开即可导入文件中的对话',
+    added: (count) => `已导入 ${count} 个对话`,
+    known: (count) => `${count} 个对话此前已导入`,
+    skipped: (count) => `略去 ${count} 项`,
+    notImported: '未能导入。',
+    partlyImported: '只导入了一部分。',
+  },
+  close: '关闭',
+  partMissing: '页面的这一部分无法加载。',
+  outdated: {
+    text: '服务器上有此页面的新版本。',
+    reload: '重新加载',
+  },
+  model: {
+    restarting: '引擎正在重启',
+    unknown: '设置',
+    context: (tokens) => `可读 ${tokens} 个词元`,
+    noAnswer: '引擎尚未响应。',
+  },
+  settings: {
+    open: '此对话的设置',
+    title: '此对话',
+    system: '系统提示词',
+    systemHint: '此对话的每一轮之前，模型都会先读到它。',
+    preset: '预设',
+    modelsOwn: '模型默认',
+    adjusted: '已调整',
+    precise: '精确',
+    balanced: '均衡',
+    creative: '创意',
+    presetName: '预设名称',
+    savePreset: '存为预设',
+    removePreset: (name) => `删除预设 ${name}`,
+    more: '更多参数',
+    drawn: '每次随机',
+    untilFull: '直到上下文用尽',
+    none: '无',
+    save: '保存',
+    reset: '全部恢复默认',
+    counts: '从下一个回答起生效。留空即为模型默认值。',
+    names: {
+      temperature: '温度',
+      top_p: '核采样 Top-p',
+      top_k: '候选数 Top-k',
+      min_p: '最低概率 Min-p',
+      repetition_penalty: '重复惩罚',
+      presence_penalty: '存在惩罚',
+      frequency_penalty: '频率惩罚',
+      seed: '随机种子',
+      max_tokens: '回答长度上限（词元）',
+      stop: '停止文本，每行一个',
+    },
+    hints: {
+      temperature: '低则稳妥，高则多变；0 表示总取最可能的词。',
+      top_p: '只从累计概率达到此值的最可能的词中选取。',
+      top_k: '只从这么多个最可能的词中选取；0 表示不限。',
+      min_p: '只选概率不低于最高概率这一比例的词。',
+      repetition_penalty: '大于 1 时，用过的词更少出现。',
+      presence_penalty: '大于 0 时，出现过的词更少再出现。',
+      frequency_penalty: '大于 0 时，词用得越多越少再出现。',
+      seed: '引擎支持时，种子与问题相同则回答相同。',
+      max_tokens: '回答到此为止，可用“继续”接着写。',
+      stop: '回答在遇到其中任何一个之前结束。\\n 表示换行。',
+    },
+    problem: {
+      number: '这不是数字。',
+      whole: '请填写整数。',
+      between: (least, most) => `请填写 ${least} 到 ${most} 之间的值。`,
+      above: (least, most) => `请填写大于 ${least}、不超过 ${most} 的值。`,
+      many: (most) => `最多 ${most} 个停止文本。`,
+      long: (most) => `每个最多 ${most} 个字符。`,
+      system: (most) => `最多 ${most} 个字符。`,
+      notSaved: (why) => `未能保存。${why}`,
+    },
+  },
+  meter: {
+    label: (share) => `上下文已用 ${share}`,
+    used: (tokens, size) => `已用 ${tokens} / ${size} 个词元`,
+    about: (tokens, size) => `约用 ${tokens} / ${size} 个词元`,
+    room: (tokens) => `还可回答 ${tokens} 个`,
+    near: '上下文即将用尽，最早的消息很快会被略去。',
+    left_out: (count) => `篇幅不足，最早的 ${count} 条消息已被略去。`,
+    too_long: '问题长度超出模型上限。',
+    horizon: '模型从这里开始读取',
+  },
+  made: {
+    tokens: (count) => `${count} 个词元`,
+    speed: (perSecond) => `每秒 ${perSecond} 个`,
+    firstToken: (time) => `首字 ${time}`,
+    show: '此回答的生成参数',
+    none: '无',
+    promptTokens: '读取的词元',
+    cachedTokens: '其中已缓存',
+    total: '总用时',
+  },
+  trace: {
+    label: '跟踪：到达与显示',
+    arrived: '到达',
+    shown: '显示',
+    firstToken: '首字用时',
+    speed: '每秒词元',
+    lag: '滞后',
+    longestLag: '最长',
+    characters: '字符数',
+  },
+  shortcuts: {
+    open: '键盘快捷键',
+    newChat: '新对话',
+    write: '转到输入框',
+    stop: '停止回答',
+    copyAnswer: '复制最后的回答',
+    search: '搜索',
+    sidebar: '显示或隐藏对话列表',
+    list: '此列表',
+  },
   problem: {
     offline: '服务器没有响应。',
     queue_full: '排队的人太多，请稍后再试。',
@@ -169,11 +523,19 @@ const zh: Words = {
     log_unwritable: '服务器无法保存内容，磁盘可能已满。',
     run_active: '这个对话中有另一个回答正在进行。',
     unknown_chat: '这个对话不存在，或已被删除。',
+    chat_deleted: '这个对话已被删除。',
+    bad_json: '这个文件不是 JSON。',
+    unknown_format: '这不是 inkstream、ChatGPT 或 Open WebUI 导出的文件。',
     unknown_run: '服务器已找不到这个回答。',
     unknown_message: '服务器已找不到这条消息。',
     nothing_to_continue: '没有可以继续的内容，请重新提问。',
     cannot_continue: '模型无法从这里继续，请重新提问。',
     unauthorized: '密钥不正确。',
+    link_used_up: '这个链接已用过或已过期，请另外索取一个。',
+    too_many_attempts: '密钥输错次数过多，请稍后再试。',
+    too_many_runs: '你同时进行的回答已达上限，请等其中一个结束。',
+    too_many_requests: '你这一分钟内提问过多，请稍后再试。',
+    too_many_tokens: '你的用量暂时已达上限，请稍后再试。',
     body_too_large: '内容超出了服务器的长度限制。',
     other: (message) => `出错了：${message}`,
   },
@@ -194,21 +556,44 @@ export function problemText(words: Words, failure: { code: string; message: stri
   return typeof sentence === 'string' ? sentence : words.problem.other(failure.message)
 }
 
-/** The language of a text, for fonts, line breaking and screen readers; null where it is not clear. */
-export function languageOf(text: string): Language | null {
-  const sample = text.slice(0, 400)
-  const han = sample.match(/\p{Script=Han}/gu)?.length ?? 0
-  const latin = sample.match(/\p{Script=Latin}+/gu)?.length ?? 0
-  if (han + latin === 0) return null
-  return han > latin ? 'zh' : 'en'
+const SAMPLE_CHARS = 400
+const FENCED = /^ {0,3}(`{3,}|~{3,})[^]*?(?:^ {0,3}\1|$(?![^]))/gmu
+/** A word of Latin script weighs as much as one character of the others; kana and hangul are never Chinese. */
+const SCRIPTS = [
+  ['ja', /[\p{Script=Hiragana}\p{Script=Katakana}]/gu],
+  ['ko', /\p{Script=Hangul}/gu],
+  ['zh', /\p{Script=Han}/gu],
+  ['en', /\p{Script=Latin}+/gu],
+] as const
+
+/**
+ * The language of a text, for fonts, line breaking and screen readers; null where it is not clear. Fenced code is
+ * not counted: its words are English whatever is said about it.
+ */
+export function languageOf(text: string): (typeof SCRIPTS)[number][0] | null {
+  const prose = text.slice(0, 4 * SAMPLE_CHARS).replace(FENCED, '')
+  const sample = prose.slice(0, SAMPLE_CHARS)
+  const [kana = 0, hangul = 0, han = 0, latin = 0] = SCRIPTS.map(
+    ([, script]) => sample.match(script)?.length ?? 0,
+  )
+  if (kana + hangul + han + latin === 0) return null
+  if (latin >= kana + hangul + han) return 'en'
+  // Japanese has as many Han characters as kana, and Chinese quotes a word of it at most.
+  if (kana > 0.2 * han) return 'ja'
+  return hangul > han ? 'ko' : 'zh'
 }
 
 export class Numbers {
   readonly #percent: Intl.NumberFormat
+  readonly #kilo: Intl.NumberFormat
   readonly #mega: Intl.NumberFormat
   readonly #plain: Intl.NumberFormat
   readonly #seconds: Intl.NumberFormat
   readonly #minutes: Intl.NumberFormat
+  readonly #milliseconds: Intl.NumberFormat
+  readonly #tenths: Intl.NumberFormat
+  readonly #rounded: Intl.NumberFormat
+  readonly #exact: Intl.NumberFormat
 
   readonly language: Language
 
@@ -222,14 +607,29 @@ export class Numbers {
         maximumFractionDigits: digits,
       })
     this.#percent = new Intl.NumberFormat(language, { style: 'percent' })
+    this.#kilo = unit('kilobyte')
     this.#mega = unit('megabyte', 1)
     this.#plain = new Intl.NumberFormat(language)
     this.#seconds = unit('second')
     this.#minutes = unit('minute')
+    this.#milliseconds = unit('millisecond')
+    this.#tenths = unit('second', 1)
+    this.#exact = new Intl.NumberFormat(language, { maximumFractionDigits: 6, useGrouping: false })
+    this.#rounded = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 })
   }
 
   plain(value: number): string {
     return this.#plain.format(value)
+  }
+
+  /** Of a parameter, with all its digits. */
+  exact(value: number): string {
+    return this.#exact.format(value)
+  }
+
+  /** Three digits of it, which is as much as a measurement is worth. */
+  rounded(value: number): string {
+    return this.#rounded.format(value)
   }
 
   /** Never 100 % before it is all there. */
@@ -238,7 +638,13 @@ export class Numbers {
   }
 
   bytes(value: number): string {
-    return this.#mega.format(value / 1e6)
+    return value < 1e6 ? this.#kilo.format(value / 1e3) : this.#mega.format(value / 1e6)
+  }
+
+  /** A time that was measured. */
+  time(seconds: number): string {
+    if (seconds < 0.0995) return this.#milliseconds.format(seconds * 1_000)
+    return seconds < 59.95 ? this.#tenths.format(seconds) : this.duration(seconds)
   }
 
   duration(seconds: number): string {

@@ -3,9 +3,19 @@ import { Api } from './api.ts'
 import App from './App.svelte'
 import './app.css'
 import { Conversation } from './conversation.svelte.ts'
+import { Panel } from './panel/panel.svelte.ts'
 import { Preferences } from './preferences.svelte.ts'
+import { Layout } from './sidebar/layout.svelte.ts'
+import { Library } from './sidebar/library.svelte.ts'
 import { browserWorld } from './stream/world.ts'
 
 const world = browserWorld()
-const conversation = new Conversation(new Api(world), world)
-mount(App, { target: document.body, props: { conversation, preferences: new Preferences() } })
+const api = new Api(world)
+const conversation = new Conversation(api, world)
+const library = new Library(api, world)
+conversation.onNews = (news) => library.hear(news)
+const panel = new Panel(api, world, conversation)
+mount(App, {
+  target: document.body,
+  props: { conversation, library, layout: new Layout(), panel, preferences: new Preferences() },
+})

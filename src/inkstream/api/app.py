@@ -10,14 +10,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import inkstream
-from inkstream.api import article, chats, docs, native, openai, ops, transfer
+from inkstream.api import account, article, chats, docs, native, openai, ops, transfer
 from inkstream.api.body import BodyLimit
 from inkstream.api.errors import error_response
 from inkstream.api.guard import Guard
 from inkstream.api.page import Page
+from inkstream.api.proxies import behind
 from inkstream.api.services import Services
 from inkstream.api.sse import outlasting
-from inkstream.config import Settings
 from inkstream.errors import InkstreamError, Invalid
 
 
@@ -26,18 +26,19 @@ def create_app(services: Services) -> ASGIApp:
     settings = services.settings
     app = FastAPI(title="inkstream", version=inkstream.__version__, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (native, chats, transfer, article, openai, ops, docs):
+    for module in (native, account, chats, transfer, article, openai, ops, docs):
         app.include_router(module.router)
     app.mount("/", Page(settings))
     app.add_exception_handler(InkstreamError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
-    return _wrapped(app, settings)
+    return _wrapped(app, services)
 
 
-def _wrapped(app: ASGIApp, settings: Settings) -> ASGIApp:
+def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
     """What a request goes through before any route, outermost last. All of it is plain ASGI."""
-    app = Guard(BodyLimit(app, settings.body_kib * 1024), settings)
+    settings = services.settings
+    app = Guard(BodyLimit(app, settings), settings, services.door)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -47,6 +48,7 @@ def _wrapped(app: ASGIApp, settings: Settings) -> ASGIApp:
             expose_headers=["Retry-After"],
             allow_credentials=True,
         )
+    app = behind(app, settings)
     return outlasting(_stripped(app, settings.base_path) if settings.base_path else app)
 
 
@@ -87,6 +89,7 @@ async def _http(request: Request, error: Exception) -> Response:
     code, message = {
         404: ("unknown_path", f"there is nothing at {path!r}."),
         405: ("method_not_allowed", f"{request.method} is not for {path!r}."),
+        408: ("body_too_slow", str(error.detail)),
         413: ("body_too_large", str(error.detail)),
     }.get(error.status_code, ("bad_request", str(error.detail)))
     response = error_response(Invalid(message, code=code), path)

@@ -172,6 +172,7 @@ class Position:
 
 async def _answer(request: Request, asked: StreamIn, cursor: str | None, key: str | None) -> Response:
     here, principal = services(request), principal_of(request)
+    here.require_reader()
     if cursor:
         run, found = _parsed(cursor)
         position = await _position(here, principal, run, found)

@@ -1,18 +1,21 @@
-"""A bound on request bodies, before anything reads them. Pure ASGI."""
+"""Bounds on request bodies, before anything reads them: how large, and how long in coming. Pure ASGI."""
 
 from __future__ import annotations
+
+import asyncio
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inkstream.api.errors import error_response
+from inkstream.config import Settings
 from inkstream.errors import TooLarge
 
 
 class BodyLimit:
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
-        self._app, self._most = app, most_bytes
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._most, self._seconds = app, settings.body_kib * 1024, settings.body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -20,22 +23,37 @@ class BodyLimit:
             return
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdigit() and int(length) > self._most:
-            await self._refuse(scope, receive, send)
+            await error_response(TooLarge(self._text()), scope["path"])(scope, receive, send)
             return
+        await self._app(scope, self._limited(receive), send)
+
+    def _limited(self, receive: Receive) -> Receive:
         read = 0
+        is_whole = False
+        deadline = asyncio.get_running_loop().time() + self._seconds
 
         async def limited() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, is_whole
+            if is_whole:  # what comes now is that the client leaves, whenever that is
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                # What the framework lets through while it reads.
+                raise HTTPException(408, self._late(), {"connection": "close"}) from None
             read += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             if read > self._most:
-                raise HTTPException(413, self._text())  # what the framework lets through while it reads
+                raise HTTPException(413, self._text())
             return message
 
-        await self._app(scope, limited, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await error_response(TooLarge(self._text()), scope["path"])(scope, receive, send)
+        return limited
 
     def _text(self) -> str:
         return f"the request's body is larger than {self._most} bytes. INKSTREAM_BODY_KIB sets the limit."
+
+    def _late(self) -> str:
+        return (
+            f"the request's body took more than {self._seconds:g} s. INKSTREAM_BODY_SECONDS sets the limit."
+        )

@@ -15,15 +15,18 @@ from inkstream.errors import (
     InkstreamError,
     Invalid,
     KeyReused,
+    LimitReached,
     LogUnwritable,
     NotFound,
     Overloaded,
     TooLarge,
+    Unauthorized,
 )
 from inkstream.events import encode
 
 STATUS = {
     Invalid: 400,
+    Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
@@ -31,6 +34,7 @@ STATUS = {
     TooLarge: 413,
     KeyReused: 422,
     EngineFailed: 400,
+    LimitReached: 429,
     EngineLost: 503,
     Overloaded: 503,
     LogUnwritable: 507,
@@ -45,8 +49,6 @@ UNWRITABLE_RETRY_SECONDS = 10
 
 
 def status_of(error: InkstreamError) -> int:
-    if error.code == "unauthorized":
-        return 401
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
 

@@ -6,7 +6,6 @@ and told; what one side says in a row becomes one message.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -186,8 +185,6 @@ def _chat(
     about: dict[str, Any],
     current: str | None,
 ) -> dict[str, Any] | None:
-    now = time.time()
-    created_at = _time(about["created_at"], now)
     ordered = _parents_first(path, nodes)
     _leave_out(nodes, ordered)
     skipped += [{"path": f"{path}.{id_}", "reason": n.why_not} for id_, n in nodes.items() if n.why_not]
@@ -200,25 +197,25 @@ def _chat(
     return {
         **about,
         "title": " ".join((about["title"] or "").split())[:TITLE_CHARS],
-        "created_at": created_at,
-        "updated_at": _time(about["updated_at"], created_at),
-        "messages": [_message(id_, nodes[id_], created_at) for id_ in kept],
+        "created_at": _time(about["created_at"]),
+        "updated_at": _time(about["updated_at"]),
+        "messages": [_message(id_, nodes[id_]) for id_ in kept],
     }
 
 
-def _message(id_: str, node: _Node, created_at: float) -> dict[str, Any]:
+def _message(id_: str, node: _Node) -> dict[str, Any]:
     return {
         "id": id_,
         "parent": node.parent,
         "role": node.role,
         "parts": [{"type": "text", "text": "\n\n".join(node.texts)}],
-        "created_at": _time(node.created_at, created_at),
+        "created_at": _time(node.created_at),
         "made_with": {"model": node.model} if node.role == "assistant" else None,
     }
 
 
-def _time(given: float | None, else_: float) -> float:
-    return given if given is not None and given > 0 else else_
+def _time(given: float | None) -> float | None:
+    return given if given is not None and given > 0 else None
 
 
 def _parents_first(path: str, nodes: Mapping[str, _Node]) -> list[str]:

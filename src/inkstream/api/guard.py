@@ -2,39 +2,32 @@
 
 A page on another site can make the user's browser send requests here, on loopback too, and a DNS name under
 somebody's control can point here. So a request must name a host that we are, and must not come from another
-site, unless its origin has been named in the settings. Where an access key is set, clients carry it as
-a bearer token and the page as a cookie that scripts cannot read.
+site, unless its origin has been named in the settings. Behind the page everything has to say who asks: see
+``door``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import socket
-from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from inkstream.api.door import Door
 from inkstream.api.errors import error_response
+from inkstream.api.sse import CREDENTIAL
 from inkstream.config import LOOPBACK, Settings
-from inkstream.errors import Forbidden, Refused
+from inkstream.errors import Forbidden, InkstreamError
 
-COOKIE = "inkstream"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/session"})
 GUARDED_PREFIXES = ("/api/", "/v1/", "/stream", "/docs", "/openapi.json")
 
 
-class Unauthorized(Refused):
-    code = "unauthorized"
-
-
 class Guard:
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
-        self._key = settings.key
+    def __init__(self, app: ASGIApp, settings: Settings, door: Door) -> None:
+        self._app, self._door = app, door
         self._origins = frozenset(origin.rstrip("/") for origin in settings.cors_origins)
         self._hosts = LOOPBACK | {
             settings.host,
@@ -50,11 +43,14 @@ class Guard:
         try:
             self._require_host(headers)
             self._require_same_site(headers, scope)
-            self._require_key(headers, scope)
-        except Refused as refusal:
+            if is_guarded(scope["path"]) and scope["path"] not in OPEN_PATHS:
+                identity = await self._door.identify(scope, headers)
+                self._door.count(identity, scope, headers)
+                scope[CREDENTIAL] = identity.credential
+                scope.setdefault("state", {})["identity"] = identity
+        except InkstreamError as refusal:
             await error_response(refusal, scope["path"])(scope, receive, send)
             return
-        scope.setdefault("state", {})["principal"] = "local"
         await self._app(scope, receive, send)
 
     def _require_host(self, headers: Headers) -> None:
@@ -81,24 +77,6 @@ class Guard:
         is_navigation = headers.get("sec-fetch-mode") == "navigate" and not is_guarded(scope["path"])
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_navigation:
             raise Forbidden("pages of another site may not use this server.", code="foreign_origin")
-
-    def _require_key(self, headers: Headers, scope: Scope) -> None:
-        if not self._key or not is_guarded(scope["path"]) or scope["path"] in OPEN_PATHS:
-            return
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), self._key.encode()):
-            return
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        if cookie is not None and hmac.compare_digest(
-            cookie.value.encode(), session_token(self._key).encode()
-        ):
-            return
-        raise Unauthorized("an access key is required: 'Authorization: Bearer KEY', or sign in on the page.")
-
-
-def session_token(key: str) -> str:
-    """What the page's cookie holds: it proves the key without being it."""
-    return hmac.new(key.encode(), b"inkstream session", hashlib.sha256).hexdigest()
 
 
 def is_guarded(path: str) -> bool:

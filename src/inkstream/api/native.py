@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import hmac
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel
 from starlette.responses import Response
 
 import inkstream
-from inkstream.api.guard import COOKIE, Unauthorized, session_token
-from inkstream.api.services import json_response, principal_of, services
-from inkstream.api.shapes import run_json
+from inkstream.api.services import Services, json_response, principal_of, services
+from inkstream.api.shapes import chat_json, engine_json, run_json
 from inkstream.api.sse import OPENING, EventStream
-from inkstream.engines import Phase, Status
+from inkstream.engines import Status
 from inkstream.errors import Invalid
 from inkstream.events import Cursor, Note, encode
+from inkstream.history import Changed
 from inkstream.log import Run
+from inkstream.news import Item
 
 router = APIRouter(prefix="/api")
-
-
-class SessionIn(BaseModel):
-    key: str
 
 
 # Runs
@@ -50,6 +44,7 @@ async def follow_run(
 ) -> Response:
     """The run's events as server-sent events, from behind the cursor."""
     here, principal = services(request), principal_of(request)
+    here.require_reader()
     found = await here.runs.get(principal, run)
     cursor = _cursor(last_event_id, after)
     await here.runs.require_cursor(found, cursor)
@@ -73,25 +68,35 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
 
 @router.get("/live")
 async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Response:
-    """A snapshot of the living runs, then which start and end, and what the engine does."""
+    """A snapshot of the living runs, then what happens to runs, conversations and the engine."""
     here, principal = services(request), principal_of(request)
+    here.require_reader()
 
     async def source(stream: EventStream) -> None:
         async with here.runs.live(principal) as (runs, news):
-            stream.push(_snapshot(runs, here.runs.engine.status))
+            stream.push(_snapshot(here, runs))
             await stream.ready()
             while wait and (item := await news.get()) is not None:
-                if isinstance(item, Status):
-                    stream.push(_frame("engine", asdict(item)))
-                elif item.principal == principal:
-                    stream.push(_frame("run", run_json(item)))
+                stream.push(_told(here, item))
                 await stream.ready()
 
     return here.stream(source)
 
 
-def _snapshot(runs: list[Run], engine: Status) -> bytes:
-    return _frame("snapshot", {"runs": [run_json(run) for run in runs], "engine": asdict(engine)})
+def _told(here: Services, item: Item) -> bytes:
+    match item:
+        case Status():
+            return _frame("engine", engine_json(here.runs.engine, item))
+        case Changed(chat=chat):
+            return _frame("chat", {"id": item.id, "chat": chat and chat_json(chat)})
+        case Run():
+            return _frame("run", run_json(item))
+
+
+def _snapshot(here: Services, runs: list[Run]) -> bytes:
+    engine = here.runs.engine
+    told = {"build": here.build, "engine": engine_json(engine, engine.status)}
+    return _frame("snapshot", {"runs": [run_json(run) for run in runs], **told})
 
 
 def _frame(event: str, payload: dict[str, Any]) -> bytes:
@@ -104,23 +109,6 @@ def _frame(event: str, payload: dict[str, Any]) -> bytes:
 @router.get("/status")
 async def status(request: Request) -> Response:
     here = services(request)
-    engine = asdict(here.runs.engine.status)
-    if here.runs.engine.status.phase is Phase.READY:
-        capabilities = here.runs.engine.describe()
-        engine |= {"model": capabilities.model, "context_length": capabilities.context_length}
-        engine |= {"defaults": asdict(capabilities.defaults), "engine": capabilities.engine}
+    engine = engine_json(here.runs.engine, here.runs.engine.status)
     limits = {"stream_chars": here.settings.stream_chars, "body_kib": here.settings.body_kib}
     return json_response({"version": inkstream.__version__, "engine": engine, "limits": limits})
-
-
-@router.post("/session", status_code=204)
-async def sign_in(request: Request, body: SessionIn) -> Response:
-    """Exchange the access key for the page's cookie."""
-    settings = services(request).settings
-    if settings.key and not hmac.compare_digest(body.key.encode(), settings.key.encode()):
-        raise Unauthorized("that is not the access key of this server.")
-    response = Response(status_code=204)
-    response.set_cookie(
-        COOKIE, session_token(settings.key), httponly=True, samesite="strict", path=settings.base_path or "/"
-    )
-    return response

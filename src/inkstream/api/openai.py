@@ -196,6 +196,8 @@ async def create_chat_completion(request: Request, asked: CompletionIn) -> Respo
     here, principal = services(request), principal_of(request)
     asked.require_possible()
     _require_model(here, asked.model)
+    if asked.stream:
+        here.require_reader()
     run = await here.runs.start(principal, asked.ask())
     if asked.stream:
         writer = _Writer(run, asked.wants_usage)

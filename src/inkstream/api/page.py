@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
@@ -24,6 +25,16 @@ SAFETY_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 NOT_BUILT = "The page has not been built. Run `make page` in the clone; an installed wheel carries it.\n"
+
+
+def build_of_page() -> str | None:
+    """What tells this build of the page from every other; None where there is none."""
+    try:
+        document = (FOLDER / "index.html").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    found = re.search(r'<meta name="build" content="(\w+)"', document)
+    return found and found[1]
 
 
 class Page:

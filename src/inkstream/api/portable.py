@@ -2,15 +2,22 @@
 
 Whoever reads one trusts nothing in it: the models check types and lengths, ``_in_order`` the tree. A fault
 is named by its path, and nothing is written where there is one.
+
+A conversation is known again by all that the document says of it, ids apart, and by how many there say the
+same. What has no time of its own is of now, and that is no part of it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inkstream.api.chats import PartialSamplingIn, SettingsIn, Title
@@ -84,7 +91,7 @@ class MessageIn(_Record):
     parent: Id | None
     role: Literal["user", "assistant"]
     parts: list[PartIn] = Field(max_length=PARTS)
-    created_at: Time
+    created_at: Time | None = None
     state: RunState = RunState.DONE
     finish: Literal["stop", "length"] | None = None
     error: FailureIn | None = None
@@ -102,8 +109,8 @@ class MessageIn(_Record):
 
 class ChatIn(_Record):
     title: Title
-    created_at: Time
-    updated_at: Time
+    created_at: Time | None = None
+    updated_at: Time | None = None
     settings: SettingsIn = SettingsIn()
     messages: list[MessageIn] = Field(max_length=MESSAGES)
 
@@ -115,10 +122,19 @@ class DocumentIn(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Conversations with new ids, ready to be written, and what was left behind and why."""
+class Given:
+    """A conversation with new ids, ready to be written, and the key that it is known again by."""
 
-    chats: list[tuple[Chat, list[Message]]]
+    chat: Chat
+    messages: list[Message]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Conversations, and what was left behind and why."""
+
+    chats: list[Given]
     skipped: list[dict[str, str]]
 
 
@@ -129,7 +145,8 @@ def read(principal: str, given: Any) -> Taken:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise fault(path_of(first["loc"]), first["msg"]) from None
-    return Taken([_taken(principal, chat, f"chats[{at}]") for at, chat in enumerate(found.chats)], [])
+    alike: Counter[str] = Counter()
+    return Taken([_taken(principal, chat, f"chats[{at}]", alike) for at, chat in enumerate(found.chats)], [])
 
 
 def fault(path: str, why: str) -> Invalid:
@@ -146,20 +163,39 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _taken(principal: str, given: ChatIn, path: str) -> tuple[Chat, list[Message]]:
-    settings = given.settings.settings()
-    chat = Chat(new_id(), principal, given.title, given.created_at, given.updated_at, settings)
+def _taken(principal: str, given: ChatIn, path: str, alike: Counter[str]) -> Given:
+    created_at = time.time() if given.created_at is None else given.created_at
+    updated_at = created_at if given.updated_at is None else given.updated_at
+    chat = Chat(new_id(), principal, given.title, created_at, updated_at, given.settings.settings())
     ids = {message.id: new_id() for message in given.messages}
     in_order = _in_order(given.messages, f"{path}.messages")
-    return chat, [_message(chat.id, ids, message) for message in in_order]
+    messages = [_message(chat, ids, message) for message in in_order]
+    said = _said(given, in_order, messages)
+    alike[said] += 1
+    return Given(chat, messages, f"import {said} {alike[said]}")
 
 
-def _message(chat: str, ids: dict[str, str], given: MessageIn) -> Message:
+def _said(given: ChatIn, in_order: Sequence[MessageIn], messages: Sequence[Message]) -> str:
+    """The same for the same conversation in another document, wherever that has been in the meantime."""
+    places = {message.id: at for at, message in enumerate(in_order)}
+    said = [
+        (
+            *(places.get(message.parent or ""), message.created_at, message.role),
+            *(taken.parts, taken.state, taken.ending, taken.made_with, taken.left_out),
+        )
+        for message, taken in zip(in_order, messages, strict=True)
+    ]
+    whole = (given.title, given.created_at, given.updated_at, given.settings.settings(), said)
+    return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _message(chat: Chat, ids: dict[str, str], given: MessageIn) -> Message:
     # What was being written when it was exported goes on nowhere.
     state = given.state if given.state.is_terminal else RunState.STOPPED
+    created_at = chat.created_at if given.created_at is None else given.created_at
     return Message(
-        *(ids[given.id], chat, ids[given.parent] if given.parent else None, given.role),
-        *([part.model_dump() for part in given.parts], given.created_at),
+        *(ids[given.id], chat.id, ids[given.parent] if given.parent else None, given.role),
+        *([part.model_dump() for part in given.parts], created_at),
         state=state,
         ending=given.ending(),
         made_with=given.made_with.made_with() if given.made_with else None,

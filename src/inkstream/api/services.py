@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from inkstream.accounts import Accounts, Identity, Role
+from inkstream.api.door import Door, watch
+from inkstream.api.page import build_of_page
 from inkstream.api.sse import OPENING, EventStream, OpenStreams, Rewriting, Source
 from inkstream.config import Settings
 from inkstream.engines import Engine, Sampling
+from inkstream.errors import Forbidden, Overloaded
 from inkstream.events import Event, encode
 from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
+from inkstream.news import News
 from inkstream.runs import Runs
+
+READER_RETRY_SECONDS = 10  # nobody knows when a reader leaves
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
@@ -28,9 +36,21 @@ NAMES = {field.name for field in fields(Sampling)}
 @dataclass(frozen=True, slots=True)
 class Services:
     settings: Settings
+    accounts: Accounts
+    door: Door
     history: History
     runs: Runs
     streams: OpenStreams
+    build: str | None = field(default_factory=build_of_page)
+
+    def require_reader(self) -> None:
+        """To be asked before anything is begun for a reader. Raises Overloaded."""
+        if len(self.streams) >= self.settings.readers:
+            raise Overloaded(
+                f"{len(self.streams)} streams are open already. Try again later.",
+                code="too_many_readers",
+                retry_after_seconds=READER_RETRY_SECONDS,
+            )
 
     def stream(self, source: Source, opening: bytes = OPENING) -> EventStream:
         """A server-sent event reply. It ends with this server."""
@@ -68,14 +88,31 @@ async def open_services(
     """
     log = await SqliteLog.open(settings.data_dir, durability=settings.durability)
     try:
-        history = await History.open(settings.data_dir)
+        news = News()
+        history = await History.open(settings.data_dir, news.tell)
         try:
-            async with Runs.open(log, history, engine, settings, on_progress) as runs:
-                yield Services(settings, history, runs, streams)
+            async with (
+                Accounts.open(settings.data_dir, settings.key) as accounts,
+                Runs.open(log, history, engine, settings, news, on_progress) as runs,
+                _watched(accounts, streams),
+            ):
+                door = Door(settings, accounts)
+                yield Services(settings, accounts, door, history, runs, streams)
         finally:
             await history.aclose()
     finally:
         await log.aclose()
+
+
+@asynccontextmanager
+async def _watched(accounts: Accounts, streams: OpenStreams) -> AsyncIterator[None]:
+    watching = asyncio.create_task(watch(accounts, streams))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
 
 
 class SamplingIn(BaseModel):
@@ -119,10 +156,20 @@ def services(request: Request) -> Services:
     return found
 
 
-def principal_of(request: Request) -> str:
+def identity_of(request: Request) -> Identity:
     """Whose request this is; the guard has written it down."""
-    principal: str = request.state.principal
-    return principal
+    identity: Identity = request.state.identity
+    return identity
+
+
+def principal_of(request: Request) -> str:
+    return identity_of(request).principal
+
+
+def require_admin(request: Request) -> None:
+    """Raises Forbidden."""
+    if identity_of(request).role is not Role.ADMIN:
+        raise Forbidden("that is for admins.", code="admins_only")
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> Response:

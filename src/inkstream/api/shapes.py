@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from inkstream.ask import Ask
+from inkstream.engines import Engine, Phase, Status
+from inkstream.errors import EngineLost
 from inkstream.history import Chat, Match, Message
 from inkstream.log import Run
 
@@ -58,4 +61,24 @@ def run_json(run: Run) -> dict[str, Any]:
         "stop_requested": run.stop_requested,
         "created_at": run.created_at,
         "ended_at": run.ended_at,
+    }
+
+
+def engine_json(engine: Engine, status: Status) -> dict[str, Any]:
+    """What the engine does, and once it is ready what is in it and how it draws where nothing is said."""
+    return asdict(status) | (_model(engine) if status.phase is Phase.READY else {})
+
+
+def _model(engine: Engine) -> dict[str, Any]:
+    try:
+        capabilities = engine.describe()
+    except EngineLost:  # since that status; the next one is on its way
+        return {}
+    defaults = asdict(capabilities.defaults)
+    return {
+        "model": capabilities.model,
+        "engine": capabilities.engine,
+        "quantization": capabilities.quantization,
+        "context_length": capabilities.context_length,
+        "defaults": {name: value for name, value in defaults.items() if value not in (None, ())},
     }

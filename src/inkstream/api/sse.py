@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Protocol
 
 from starlette.responses import Response
@@ -32,6 +32,7 @@ HEADERS = [
 ]
 CONNECTION = "inkstream.connection"  # the ASGI extension by which our server hands out a Connection
 BEGUN = "inkstream.begun"
+CREDENTIAL = "inkstream.credential"  # by what a request was let in
 LONGEST_LOOK_SECONDS = 1.0
 
 
@@ -54,6 +55,15 @@ class OpenStreams:
             stream.end()
         if self._timer is not None:
             self._timer.cancel()
+
+    def credentials(self) -> set[str]:
+        """By what the readers were let in."""
+        return {stream.credential for stream in self._streams}
+
+    def end_of(self, credentials: Container[str]) -> None:
+        for stream in self._streams:
+            if stream.credential in credentials:
+                stream.end()
 
     def add(self, stream: EventStream) -> None:
         self._streams.add(stream)
@@ -108,6 +118,7 @@ class EventStream(Response):
 
     status_code = 200
     background = None
+    credential = ""
 
     def __init__(self, source: Source, streams: OpenStreams, opening: bytes = OPENING) -> None:
         self._source, self._streams, self._opening = source, streams, opening
@@ -118,6 +129,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        self.credential = scope.get(CREDENTIAL, "")
         scope[BEGUN].append(self)
 
     async def run(self, connection: Connection) -> None:

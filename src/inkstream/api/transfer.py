@@ -99,13 +99,17 @@ def _headers(name: str) -> dict[str, str]:
 
 @router.post("/import")
 async def import_chats(request: Request) -> Response:
-    """Add conversations from an export of ours, of ChatGPT or of Open WebUI. They never replace any."""
+    """Add conversations from an export of ours, of ChatGPT or of Open WebUI. They never replace any.
+
+    One that an earlier import has brought is not brought again, so that an import may be repeated.
+    """
     here, principal = services(request), principal_of(request)
     taken = await asyncio.to_thread(_taken, principal, await request.body())
-    for chat, messages in taken.chats:
-        await here.history.add(chat, messages)
-    chats = [chat_json(chat) for chat, _ in taken.chats]
-    return json_response({"chats": chats, "skipped": taken.skipped})
+    added = [await here.history.add(given.chat, given.messages, given.key) for given in taken.chats]
+    chats, known = (
+        [chat_json(chat) for chat, is_new in added if is_new is wanted] for wanted in (True, False)
+    )
+    return json_response({"chats": chats, "known": known, "skipped": taken.skipped})
 
 
 def _taken(principal: str, body: bytes) -> Taken:

@@ -97,6 +97,7 @@ class Capabilities:
     ``continues`` says from what a cut answer goes on; ``exact_seam`` whether it then ends with the text
     that the undisturbed one would have had. ``slots`` is how many requests are batched together.
     ``lacks`` names the fields of ``Sampling`` that this engine cannot do.
+    ``quantization`` is how the weights are stored, in the words of their format, where that is known.
     """
 
     engine: str
@@ -109,6 +110,7 @@ class Capabilities:
     defaults: Sampling
     lacks: tuple[str, ...] = ()
     speculation: str | None = None
+    quantization: str | None = None
 
     def missing(self, sampling: Sampling) -> str | None:
         """What is asked for and cannot be done. Asking for nothing (0, False) can."""

@@ -69,6 +69,7 @@ class LlamaEngine:
         self._client = LlamaClient(url, key, self._lost) if url else None
         self._prompts: LlamaPrompts | None = None
         self._weights = ""
+        self._quantization: str | None = None
         self._capabilities: Capabilities | None = None
         self._slots = asyncio.Semaphore(1)
         self._status = Status(Phase.LOADING if launch else Phase.CONNECTING)
@@ -182,6 +183,7 @@ class LlamaEngine:
 
     async def _start(self, launch: Launch) -> None:
         header = await asyncio.to_thread(read_header, launch.path)
+        self._quantization = header.quantization
         loop = asyncio.get_running_loop()
 
         def on_share(share: float) -> None:
@@ -233,6 +235,7 @@ class LlamaEngine:
             exact_seam=False,
             lacks=("min_tokens",),
             defaults=_defaults(props["default_generation_settings"]["params"], self._defaults),
+            quantization=self._quantization,
         )
 
     def _set(self, status: Status) -> None:

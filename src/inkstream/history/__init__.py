@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from inkstream.errors import LogUnwritable
 from inkstream.history import pages, purge
-from inkstream.history.records import Chat, Match, Message, Page
+from inkstream.history.records import Changed, Chat, Match, Message, Page
 from inkstream.history.rows import Rows
 from inkstream.history.schema import connect
 
@@ -39,15 +39,26 @@ class History:
     Raises NotFound (``chat_deleted`` for what can still be restored), LogUnwritable.
     """
 
-    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
-        self._rows, self._path = Rows(db), path
+    def __init__(
+        self, db: sqlite3.Connection, path: Path, on_change: Callable[[Changed], None] = lambda _: None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(change: Changed) -> None:
+            # Not by the caller: one that is cancelled meanwhile would keep the change from everybody.
+            loop.call_soon_threadsafe(on_change, change)
+
+        self._rows, self._path = Rows(db, tell), path
         self._thread = ThreadPoolExecutor(1, "history")
 
     @classmethod
-    async def open(cls, folder: Path) -> Self:
-        """Raises LogUnwritable, LogError for a file of a newer version."""
+    async def open(cls, folder: Path, on_change: Callable[[Changed], None] = lambda _: None) -> Self:
+        """``on_change`` hears of every conversation that is not what it was, before its caller does.
+
+        Raises LogUnwritable, LogError for a file of a newer version.
+        """
         path = folder / "history.db"
-        return cls(await asyncio.to_thread(connect, path), path)
+        return cls(await asyncio.to_thread(connect, path), path, on_change)
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._thread.shutdown)
@@ -72,9 +83,13 @@ class History:
         chat = Chat(uuid.uuid4().hex, principal, title, now, now, settings or {})
         return await self._run(self._rows.create, chat, key, body_hash)
 
-    async def add(self, chat: Chat, messages: Sequence[Message]) -> None:
-        """Write a whole conversation that is not there yet, parents before children, in one transaction."""
-        await self._run(self._rows.add, chat, messages)
+    async def add(self, chat: Chat, messages: Sequence[Message], key: str) -> tuple[Chat, bool]:
+        """Write a whole conversation, parents before children, in one transaction.
+
+        Where one was added with ``key`` before, that is the one returned, restored if it was deleted. Says
+        whether it is new.
+        """
+        return await self._run(self._rows.add, chat, messages, key)
 
     async def chats(
         self, principal: str, query: str = "", *, limit: int = 50, before: str | None = None
@@ -156,4 +171,4 @@ class History:
             raise LogUnwritable(f"the history {self._path} cannot be written: {error}") from error
 
 
-__all__ = ["Chat", "History", "Match", "Message", "Page"]
+__all__ = ["Changed", "Chat", "History", "Match", "Message", "Page"]

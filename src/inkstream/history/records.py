@@ -39,6 +39,15 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """What has become of a conversation; ``chat`` is None where it is hidden from now on."""
+
+    id: str
+    principal: str
+    chat: Chat | None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """``next`` is the cursor of the page behind this one, None at the end."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import orjson
 from inkstream.errors import KeyReused, NotFound
 from inkstream.events import RunState, text_of
 from inkstream.history.index import Index
-from inkstream.history.records import Chat, Message
+from inkstream.history.records import Changed, Chat, Message
 from inkstream.history.titles import title_of
 
 ALIVE = f"state IN ('{RunState.QUEUED}', '{RunState.RUNNING}')"
@@ -25,20 +25,33 @@ MESSAGE = "id, chat, parent, role, parts, created_at, run, state, ending, made_w
 class Rows:
     """See ``inkstream.history.History`` for what every call promises."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, on_change: Callable[[Changed], None]) -> None:
         self.db = db
         self.index = Index(db)
+        self._on_change = on_change
+        self._touched: dict[str, None] = {}  # conversations, in this transaction
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self.db.execute("BEGIN IMMEDIATE")
+        self._touched.clear()
         try:
             yield
+            changes = [self._changed(chat) for chat in self._touched]
             self.db.execute("COMMIT")
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             raise
+        for change in changes:
+            self._on_change(change)
+
+    def _changed(self, chat: str) -> Changed:
+        *columns, deleted_at = self.db.execute(
+            f"SELECT {CHAT}, deleted_at FROM chats WHERE id = ?", (chat,)
+        ).fetchone()
+        [found] = self.with_runs([as_chat(columns)])
+        return Changed(chat, found.principal, found if deleted_at is None else None)
 
     # Conversations
 
@@ -65,12 +78,22 @@ class Rows:
             ),
         )
         self.index.replace(chat.id, None, "", chat.title)
+        self._touched[chat.id] = None
 
-    def add(self, chat: Chat, messages: Sequence[Message]) -> None:
+    def add(self, chat: Chat, messages: Sequence[Message], key: str) -> tuple[Chat, bool]:
         with self.transaction():
-            self.insert_chat(chat)
-            for message in messages:
-                self._write(message)
+            there = self.db.execute(
+                "SELECT id, deleted_at FROM chats WHERE principal = ? AND key = ?", (chat.principal, key)
+            ).fetchone()
+            if there is None:
+                self.insert_chat(chat, key)
+                for message in messages:
+                    self._write(message)
+                return chat, True
+            id_, deleted_at = there
+            if deleted_at is not None:
+                self._restore(chat.principal, id_)
+            return self.chat(chat.principal, id_), False
 
     def chat(self, principal: str, chat: str) -> Chat:
         row = self.db.execute(
@@ -117,6 +140,7 @@ class Rows:
                 (changed.title, orjson.dumps(changed.settings), chat),
             )
             self.index.replace(chat, None, found.title, changed.title)
+            self._touched[chat] = None
         return changed
 
     def delete(self, principal: str, chat: str) -> tuple[str, ...]:
@@ -129,15 +153,21 @@ class Rows:
             self.db.execute(
                 "UPDATE chats SET deleted_at = coalesce(deleted_at, ?) WHERE id = ?", (time.time(), chat)
             )
+            self._touched[chat] = None
             [found] = self.with_runs([as_chat(row)])
         return found.runs
 
     def restore(self, principal: str, chat: str) -> Chat:
         with self.transaction():
-            self.db.execute(
-                "UPDATE chats SET deleted_at = NULL WHERE id = ? AND principal = ?", (chat, principal)
-            )
+            self._restore(principal, chat)
             return self.chat(principal, chat)
+
+    def _restore(self, principal: str, chat: str) -> None:
+        found = self.db.execute(
+            "UPDATE chats SET deleted_at = NULL WHERE id = ? AND principal = ?", (chat, principal)
+        )
+        if found.rowcount:
+            self._touched[chat] = None
 
     # Messages
 
@@ -168,14 +198,17 @@ class Rows:
         if row is None:  # purged
             return
         self._write(message)
-        self.db.execute(
-            "UPDATE chats SET updated_at = max(updated_at, ?) WHERE id = ?",
+        newer = self.db.execute(
+            "UPDATE chats SET updated_at = ?1 WHERE id = ?2 AND updated_at < ?1",
             (message.created_at, message.chat),
         )
+        if newer.rowcount:
+            self._touched[message.chat] = None
         if row == ("",) and message.role == "user":
             title = title_of(text_of(message.parts))
             self.db.execute("UPDATE chats SET title = ? WHERE id = ?", (title, message.chat))
             self.index.replace(message.chat, None, "", title)
+            self._touched[message.chat] = None
 
     def _write(self, message: Message) -> None:
         """An ended message is not overwritten by a living state of the same run: that one is late."""

@@ -9,13 +9,11 @@ messages in small slices behind it; ``purging`` remembers which.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import orjson
 
-from inkstream.errors import LogError, LogUnwritable
+from inkstream import database
 from inkstream.events import text_of
 from inkstream.history.index import Index
 
@@ -41,63 +39,14 @@ CREATE VIRTUAL TABLE grams USING fts5 (
   tokens, content = '', columnsize = 0, detail = none, tokenize = 'ascii');
 CREATE TABLE purging (chat TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_create = database.create(TABLES)
 
 OF_VERSION_1 = "SELECT n, id, chat, parent, role, parts, created_at, run, state, ending FROM messages_1"
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the database, made or brought up to date. Raises LogUnwritable, LogError for a newer one."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-        try:
-            _require_known(db, path)
-            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
-                with closing(db.execute(f"PRAGMA {pragma}")) as answer:
-                    answer.fetchall()
-            _bring_up_to_date(db)
-        except BaseException:
-            db.close()
-            raise
-    except (OSError, sqlite3.OperationalError) as error:
-        raise LogUnwritable(f"the history {path} cannot be opened: {error}") from error
-    return db
-
-
-def _version(db: sqlite3.Connection) -> int:
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-def _require_known(db: sqlite3.Connection, path: Path) -> None:
-    if (version := _version(db)) > VERSION:
-        raise LogError(
-            f"{path} was written by a newer inkstream (version {version}, known: {VERSION})."
-            " Update inkstream, or start it with another INKSTREAM_DATA_DIR.",
-            code="log_too_new",
-        )
-
-
-def _bring_up_to_date(db: sqlite3.Connection) -> None:
-    """In one transaction: a process that dies in the middle leaves the old version."""
-    if _version(db) == VERSION:
-        return
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        while (version := _version(db)) < VERSION:
-            step, reached = STEPS[version]
-            step(db)
-            db.execute(f"PRAGMA user_version = {reached}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-def _create(db: sqlite3.Connection) -> None:
-    for statement in TABLES.split(";\n"):
-        db.execute(statement)
+    """Raises LogUnwritable, LogError for a newer version."""
+    return database.connect(path, "history", VERSION, STEPS, "synchronous = NORMAL")
 
 
 def _from_version_1(db: sqlite3.Connection) -> None:
@@ -125,8 +74,4 @@ def _index_all(db: sqlite3.Connection) -> None:
 
 
 VERSION = 2
-STEPS: dict[int, tuple[Callable[[sqlite3.Connection], None], int]] = {
-    0: (_create, VERSION),
-    1: (_from_version_1, 2),
-}
-"""From each earlier version, how to go on from it, and to which. Version 0 is an empty file."""
+STEPS: database.Steps = {0: (_create, VERSION), 1: (_from_version_1, 2)}

@@ -18,13 +18,21 @@ async function load(): Promise<Render> {
     import('katex'),
     import('katex/dist/katex.min.css'),
   ])
-  return (element, tex, isDisplay) =>
-    katex.render(tex, element, {
-      displayMode: isDisplay,
-      throwOnError: false,
-      trust: false,
-      strict: 'ignore',
-      maxExpand: MOST_EXPANSIONS,
-      maxSize: LARGEST_EM,
-    })
+  const options = {
+    trust: false,
+    strict: 'ignore',
+    maxExpand: MOST_EXPANSIONS,
+    maxSize: LARGEST_EM,
+  } as const
+  return (element, tex, isDisplay) => {
+    try {
+      katex.render(tex, element, { ...options, displayMode: isDisplay })
+    } catch (error) {
+      // What is nested too deep ends in a RangeError.
+      if (!(error instanceof katex.ParseError || error instanceof RangeError)) throw error
+      // KaTeX's own way to show it has an inline style, which the page's policy refuses.
+      element.textContent = tex
+      element.title = error.message
+    }
+  }
 }

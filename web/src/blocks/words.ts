@@ -2,6 +2,10 @@
 export interface BlockWords {
   readonly copy: string
   readonly copied: string
+  readonly refused: string
   /** An image of another host, which would learn of the reader. */
   readonly loadImage: (host: string) => string
+  /** The state of a task in a list. */
+  readonly done: string
+  readonly open: string
 }

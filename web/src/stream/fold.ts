@@ -1,5 +1,6 @@
 /** The answer that a run's events tell. Pure: the same events give the same answer, whoever folds them. */
 import { StreamError } from './errors.ts'
+import { GrowingText } from './text.ts'
 import {
   isNote,
   isTerminal,
@@ -106,8 +107,28 @@ function tell(answer: Answer, event: RunEvent): Answer {
 
 function append(parts: readonly Part[], type: Channel, text: string): readonly Part[] {
   const last = parts.at(-1)
-  if (last?.type !== type) return [...parts, { type, text }]
-  return [...parts.slice(0, -1), { type, text: last.text + text }]
+  if (last?.type !== type) return [...parts, grown(type, GrowingText.of(text))]
+  return parts.with(-1, grown(type, growingText(last).grow(text)))
+}
+
+const growing = new WeakMap<Part, GrowingText>()
+
+/** The text of a part for whoever draws it while it grows: `text` makes a copy of all of it each time. */
+export function growingText(part: Part): GrowingText {
+  const known = growing.get(part) ?? GrowingText.of(part.text)
+  growing.set(part, known)
+  return known
+}
+
+function grown(type: Channel, text: GrowingText): Part {
+  const part: Part = {
+    type,
+    get text() {
+      return text.toString()
+    },
+  }
+  growing.set(part, text)
+  return part
 }
 
 function without(notes: Notes, ...keys: Note['key'][]): Notes {

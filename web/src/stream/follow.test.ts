@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { StreamError } from './errors.ts'
 import { textOf } from './fold.ts'
+import { READ_EVERY_MS } from './line.ts'
 import { DONE, HEAD, links, read, readAll, STARTED, text } from './reading.fake.ts'
 import { told, transcripts } from './transcripts.fake.ts'
 import { bytes, FakeWorld, replay, streamOf, unanswered } from './world.fake.ts'
@@ -109,7 +110,7 @@ test('pauses double up to a bound and start over after progress', async () => {
   const before = world.requests.length
   await world.advance(15_000)
   const resumed = world.requests[before]?.at ?? 0
-  expect((world.requests[before + 1]?.at ?? 0) - resumed).toBe(187.5)
+  expect((world.requests[before + 1]?.at ?? 0) - resumed).toBe(READ_EVERY_MS + 187.5)
   reading.leave()
   await world.until(reading.end)
 })

@@ -4,6 +4,7 @@
  * Text is segmented once, when it arrives. Only the last grapheme is looked at again with the next arrival,
  * because it may grow: a combining accent, the second half of a flag, the rest of a family.
  */
+import type { Readable } from './text.ts'
 
 /** The costs of one grapheme; a pause is paid by the grapheme behind the mark, as a writer pauses after it. */
 export interface Costs {
@@ -58,7 +59,7 @@ export class GraphemeQueue {
   }
 
   /** Take in a text that goes on where the last one ended. */
-  extend(text: string): void {
+  extend(text: Readable): void {
     if (text.length <= this.#length) return
     let at = this.#lastStart
     let isGrown = this.#last !== ''
@@ -90,10 +91,10 @@ export class GraphemeQueue {
   }
 
   /** All of `text` is shown: nothing waits. */
-  skipTo(text: string): void {
+  skipTo(text: Readable): void {
     this.#forget(this.#ends.length)
     this.#length = text.length
-    this.#last = lastOf(text.slice(-LONGEST))
+    this.#last = lastOf(text.slice(Math.max(0, text.length - LONGEST)))
     this.#lastStart = text.length - this.#last.length
   }
 

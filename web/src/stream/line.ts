@@ -1,6 +1,6 @@
 /** One connection to an event stream. It ends itself when it is dead, nobody looks, or the network changed. */
 import { createParser } from 'eventsource-parser'
-import type { BackOff } from './backoff.ts'
+import { pause, type BackOff } from './backoff.ts'
 import { StreamError } from './errors.ts'
 import type { Network } from './network.ts'
 import type { Frame } from './wire.ts'
@@ -10,6 +10,8 @@ import type { Wake, World } from './world.ts'
 const SILENCE_MS = 25_000
 /** The server's first bytes do not wait for the engine; so late, somebody may be holding them back. */
 const OPENING_MS = 2_000
+/** What comes within two frames is read at once: reading costs a page more than what is read. */
+export const READ_EVERY_MS = 30
 
 export interface Source<Item> {
   /** Asked before every attempt, so that the cursor in it is fresh. */
@@ -70,7 +72,8 @@ export class Line<Item> {
         if (item !== undefined) items.push(item)
       },
     })
-    for (;;) {
+    for (let readAt = -Infinity; ; readAt = this.#world.now()) {
+      await this.#until(readAt + READ_EVERY_MS)
       const { done, value } = await reader.read()
       if (done) return
       this.#hasOpened = true
@@ -83,6 +86,13 @@ export class Line<Item> {
         items = []
       }
     }
+  }
+
+  /** Wait until `time`, or until this connection is given up. */
+  async #until(time: number): Promise<void> {
+    const ms = time - this.#world.now()
+    const { signal } = this.#controller
+    if (ms > 0 && !signal.aborted) await pause(ms, this.#world, signal)
   }
 
   /** Why this connection ended. Whatever fetch threw, an abort of ours is the better reason. */

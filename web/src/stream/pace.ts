@@ -9,16 +9,17 @@
  * **The typewriter.** The same queue, with costs in milliseconds and nothing but them: it may fall behind.
  */
 import { GraphemeQueue, type Costs } from './graphemes.ts'
+import type { Readable } from './text.ts'
 
 export interface Pace {
   /** The text as it is at `now`, longer than before. */
-  readonly arrive: (text: string, now: number) => void
+  readonly arrive: (text: Readable, now: number) => void
   /** Nothing more will come. */
   readonly end: (now: number) => void
   /** The length, in UTF-16 units, that is in view from the frame at `now` on. */
   readonly frame: (now: number) => number
   /** All of `text` is in view. */
-  readonly skipTo: (text: string) => void
+  readonly skipTo: (text: Readable) => void
   readonly isWaiting: boolean
 }
 
@@ -78,7 +79,7 @@ export class DeadlinePace implements Pace {
   #frameMs = FRAME_MS
   #lastFrame: number | null = null
 
-  constructor(window: Window, shown: string) {
+  constructor(window: Window, shown: Readable) {
     this.#window = window
     this.skipTo(shown)
   }
@@ -87,7 +88,7 @@ export class DeadlinePace implements Pace {
     return this.#queue.waiting > 0
   }
 
-  arrive(text: string, now: number): void {
+  arrive(text: Readable, now: number): void {
     const before = this.#queue.waiting
     this.#queue.extend(text)
     this.#noteGap(now)
@@ -111,7 +112,7 @@ export class DeadlinePace implements Pace {
     return this.#shown
   }
 
-  skipTo(text: string): void {
+  skipTo(text: Readable): void {
     this.#queue.skipTo(text)
     this.#shown = text.length
     this.#deadlines = []
@@ -175,7 +176,7 @@ export class TypewriterPace implements Pace {
   #shown = 0
   #lastFrame: number | null = null
 
-  constructor(shown: string) {
+  constructor(shown: Readable) {
     this.skipTo(shown)
   }
 
@@ -183,7 +184,7 @@ export class TypewriterPace implements Pace {
     return this.#queue.waiting > 0
   }
 
-  arrive(text: string): void {
+  arrive(text: Readable): void {
     this.#queue.extend(text)
   }
 
@@ -198,7 +199,7 @@ export class TypewriterPace implements Pace {
     return this.#shown
   }
 
-  skipTo(text: string): void {
+  skipTo(text: Readable): void {
     this.#queue.skipTo(text)
     this.#shown = text.length
     this.#rest()

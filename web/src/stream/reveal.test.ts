@@ -7,12 +7,14 @@ class FakeFrames implements Frames {
   time = 0
   hidden = false
   #run: ((now: number) => void) | null = null
+  /** Milliseconds, of the last request. */
+  pause = 0
 
-  readonly request = (run: (now: number) => void): number => {
+  readonly request: Frames['request'] = (run, afterMs) => {
     this.#run = run
-    return 1
+    this.pause = afterMs
+    return () => void (this.#run = null)
   }
-  readonly cancel = (): void => void (this.#run = null)
   readonly now = (): number => this.time
   readonly isHidden = (): boolean => this.hidden
 
@@ -55,6 +57,29 @@ function viewing(mode: Mode = 'smooth', text = ''): Viewing {
   })
   return { frames, seen, samples, reveal }
 }
+
+/** The share of frames that are left out while `perSecond` characters flow. */
+function leftOut(perSecond: number, mode: Mode): number {
+  const { frames, reveal } = viewing(mode)
+  let [text, paused, count] = ['', 0, 0]
+  for (let arrivals = 0; arrivals < 200; arrivals += 1) {
+    text += 'x'.repeat((perSecond * 2 * FRAME_MS) / 1_000)
+    reveal.update(text)
+    for (const _ of [1, 2]) {
+      if (frames.isIdle) continue
+      frames.next()
+      count += 1
+      if (frames.pause > 0) paused += 1
+    }
+  }
+  return paused / count
+}
+
+test('frames are left out where each would bring several characters, and not too many', () => {
+  expect(leftOut(480, 'smooth')).toBeGreaterThan(0.7)
+  for (const perSecond of [60, 120, 900]) expect(leftOut(perSecond, 'smooth')).toBeLessThan(0.15)
+  expect(leftOut(480, 'live')).toBe(0)
+})
 
 test('what was there before does not move', () => {
   const { frames, seen, reveal } = viewing('smooth', '12345')

@@ -3,6 +3,7 @@
  * screen readers never wait for this.
  */
 import { DeadlinePace, LIVE, SMOOTH, TypewriterPace, type Pace } from './pace.ts'
+import type { Readable } from './text.ts'
 
 /**
  * - `off`: what arrives is in view at once
@@ -20,8 +21,8 @@ export function modeFor(chosen: Mode | null, wantsLessMotion: boolean): Mode {
 
 /** Where frames come from, and whether anybody sees them. */
 export interface Frames {
-  readonly request: (run: (now: number) => void) => number
-  readonly cancel: (frame: number) => void
+  /** The first frame that is at least so many milliseconds away. The function returned calls it off. */
+  readonly request: (run: (now: number) => void, afterMs: number) => () => void
   readonly now: () => number
   readonly isHidden: () => boolean
 }
@@ -44,7 +45,7 @@ export interface RevealOptions {
   readonly frames: Frames
   readonly mode: Mode
   /** What is on the page already: it does not move. */
-  readonly text: string
+  readonly text: Readable
   /** How much of the text is to be drawn, in UTF-16 units; it never ends inside a grapheme. */
   readonly show: (length: number) => void
   readonly onSample?: (sample: Sample) => void
@@ -52,17 +53,34 @@ export interface RevealOptions {
 
 /** So long without a frame, nobody draws: a covered window, a page that is busy with something else. */
 const FRAMELESS_MS = 1_000
+/**
+ * A drawing costs the page about the same however little is new in it. Where each frame brings several
+ * characters, every other one is left out: this is between the first and the second of a screen of 60 Hz.
+ */
+const PAUSE_MS = 22
+/** Units that come one by one, and so many that half the frames would show too much at once. */
+const SLOW_PER_MS = 0.2
+const FAST_PER_MS = 0.56
+const UNKNOWN_PER_MS = 1
+const STALL_MS = 150
+/** So much waits only where a lump has come, which is to flow. In UTF-16 units. */
+const LUMP = 64
 
 /** Reveals one text, frame by frame, and sleeps while nothing waits. Call `stop` when it is not drawn any more. */
 export class Reveal {
   readonly #options: RevealOptions
   #mode: Mode
   #pace: Pace | null
-  #text: string
+  #text: Readable
   #shown: number
   #isWhole = false
-  #frame: number | null = null
+  #callOffFrame: (() => void) | null = null
   #requestedAt = 0
+  #arrivedAt = -Infinity
+  #drawnAt = -Infinity
+  #perMs = UNKNOWN_PER_MS
+  /** No frame before this. */
+  #restsUntil = -Infinity
 
   constructor(options: RevealOptions) {
     this.#options = options
@@ -74,11 +92,15 @@ export class Reveal {
 
   /** Whether some of the text has arrived and is not in view yet. */
   get isBehind(): boolean {
-    return this.#shown < this.#text.length
+    return this.#waiting > 0
+  }
+
+  get #waiting(): number {
+    return this.#text.length - this.#shown
   }
 
   /** A text that does not go on where the last one ended is shown as it is. */
-  update(text: string, { isWhole = false, isReplay = false }: Update = {}): void {
+  update(text: Readable, { isWhole = false, isReplay = false }: Update = {}): void {
     const now = this.#options.frames.now()
     const isOther = text.length < this.#text.length
     const isLonger = text.length > this.#text.length
@@ -87,7 +109,7 @@ export class Reveal {
     this.#isWhole = isWhole
     // Before the pace hears of it: a whole answer that nobody sees grow is not worth cutting into graphemes.
     if (isOther || isReplay || this.#isUnseen(now)) return this.all()
-    if (isLonger) this.#pace?.arrive(text, now)
+    if (isLonger) this.#arrive(now)
     if (ends) this.#pace?.end(now)
     this.#sample(now)
     if (this.isBehind) this.#request(now)
@@ -114,25 +136,44 @@ export class Reveal {
   }
 
   stop(): void {
-    if (this.#frame !== null) this.#options.frames.cancel(this.#frame)
-    this.#frame = null
+    this.#callOffFrame?.()
+    this.#callOffFrame = null
   }
 
   #isUnseen(now: number): boolean {
-    const isFrameless = this.#frame !== null && now - this.#requestedAt > FRAMELESS_MS
+    const isFrameless = this.#callOffFrame !== null && now - this.#requestedAt > FRAMELESS_MS
     return this.#pace === null || isFrameless || this.#options.frames.isHidden()
   }
 
   #request(now: number): void {
-    if (this.#frame !== null) return
+    if (this.#callOffFrame !== null) return
     this.#requestedAt = now
-    this.#frame = this.#options.frames.request(this.#step)
+    const afterMs = Math.max(0, this.#restsUntil - now)
+    this.#callOffFrame = this.#options.frames.request(this.#step, afterMs)
   }
 
   readonly #step = (now: number): void => {
-    this.#frame = null
+    this.#callOffFrame = null
+    const before = this.#shown
     this.#show(this.#pace?.frame(now) ?? this.#text.length, now)
+    this.#rest(this.#shown - before, now)
     if (this.isBehind) this.#request(now)
+  }
+
+  #arrive(now: number): void {
+    this.#pace?.arrive(this.#text, now)
+    // Behind a stall comes a lump.
+    if (now - this.#arrivedAt > STALL_MS) this.#perMs = UNKNOWN_PER_MS
+    this.#arrivedAt = now
+  }
+
+  /** Choose when the next frame is, after one that brought `step` units. */
+  #rest(step: number, now: number): void {
+    this.#perMs += (step / (now - this.#drawnAt) - this.#perMs) / 24
+    this.#drawnAt = now
+    const isFlowing = this.#perMs > SLOW_PER_MS && this.#perMs < FAST_PER_MS
+    const rests = this.#mode === 'smooth' && isFlowing && this.#waiting < LUMP
+    this.#restsUntil = rests ? now + PAUSE_MS : now
   }
 
   #show(length: number, now: number): void {
@@ -147,7 +188,7 @@ export class Reveal {
   }
 }
 
-function paceOf(mode: Mode, shown: string): Pace | null {
+function paceOf(mode: Mode, shown: Readable): Pace | null {
   switch (mode) {
     case 'off':
       return null
@@ -162,9 +203,19 @@ function paceOf(mode: Mode, shown: string): Pace | null {
 
 export function browserFrames(): Frames {
   return {
-    request: (run) => requestAnimationFrame(run),
-    cancel: (frame) => cancelAnimationFrame(frame),
+    request: requestFrame,
     now: () => performance.now(),
     isHidden: () => document.hidden,
+  }
+}
+
+function requestFrame(run: (now: number) => void, afterMs: number): () => void {
+  let frame: number | null = null
+  const request = (): void => void (frame = requestAnimationFrame(run))
+  const timer = afterMs > 0 ? setTimeout(request, afterMs) : undefined
+  if (timer === undefined) request()
+  return () => {
+    clearTimeout(timer)
+    if (frame !== null) cancelAnimationFrame(frame)
   }
 }

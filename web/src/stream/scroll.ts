@@ -50,6 +50,10 @@ export interface Stick {
    * below it without any motion, until that is full.
    */
   readonly toQuestion: (find: () => HTMLElement | null) => void
+  /** Stay where the reader is, whatever becomes of the content. */
+  readonly stay: () => void
+  /** Put a part of the content near the top and leave it there. */
+  readonly toPart: (part: HTMLElement) => void
   readonly destroy: () => void
 }
 
@@ -105,6 +109,18 @@ export function stick(
       room.make(find)
       toEnd()
     },
+    stay: () => {
+      room.drop()
+      set({ ...pin, follows: false })
+    },
+    toPart: (part) => {
+      room.drop()
+      const above = part.getBoundingClientRect().top - scroller.getBoundingClientRect().top
+      scroller.scrollTop += above - ABOVE_QUESTION_PX
+      const { top, view, content } = positionOf(scroller)
+      set({ follows: content - view - top <= DRIFT_PX, top, content })
+      inPlace.remember()
+    },
     destroy: () => {
       left.abort()
       watch.disconnect()
@@ -119,6 +135,8 @@ class Room {
   readonly #content: HTMLElement
   readonly #space: HTMLElement
   #find: (() => HTMLElement | null) | null = null
+  #question: HTMLElement | null = null
+  #last: Element | null = null
   #height = 0
 
   constructor(scroller: HTMLElement, content: HTMLElement) {
@@ -129,13 +147,14 @@ class Room {
 
   make(find: () => HTMLElement | null): void {
     this.#find = find
+    this.#question = null
     this.#scroller.append(this.#space)
     this.fit()
   }
 
   /** Shrink by what the answer has grown. */
   fit(): void {
-    const question = this.#find?.()
+    const question = this.#found()
     if (!question) return
     const from = this.#content.getBoundingClientRect()
     const asked = question.getBoundingClientRect()
@@ -146,8 +165,17 @@ class Room {
     this.#set(Math.max(0, whole - from.height))
   }
 
+  /** Looked for only where something has been added: it takes longer the longer the page is. */
+  #found(): HTMLElement | null {
+    const last = this.#content.lastElementChild
+    if (this.#question?.isConnected && last === this.#last) return this.#question
+    this.#last = last
+    this.#question = this.#find?.() ?? null
+    return this.#question
+  }
+
   drop(): void {
-    this.#find = null
+    this.#find = this.#question = null
     this.#set(0)
     this.#space.remove()
   }

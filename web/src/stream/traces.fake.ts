@@ -1,5 +1,6 @@
 /** Arrivals to reveal, made up or recorded, and what the reader sees of them, by a virtual clock. */
 import { readdirSync, readFileSync } from 'node:fs'
+import { READ_EVERY_MS } from './line.ts'
 import { Reveal, type Frames, type Mode } from './reveal.ts'
 
 /** When, in milliseconds, and what. */
@@ -116,12 +117,12 @@ export function textOf({ arrivals }: Trace): string {
   return arrivals.map(([, text]) => text).join('')
 }
 
-/** One write to the socket holds what came within the server's 20 ms. */
+/** The page takes at once what has come since it looked last. */
 function coalesced(arrivals: readonly Arrival[]): Arrival[] {
   const together: [number, string][] = []
   for (const [at, text] of arrivals) {
     const last = together.at(-1)
-    if (last && at - last[0] < 20) last[1] += text
+    if (last && at - last[0] < READ_EVERY_MS) last[1] += text
     else together.push([at, text])
   }
   return together
@@ -147,16 +148,18 @@ export function dropping(rate: number, seed = 3): Clock {
 class TraceFrames implements Frames {
   time = 0
   #run: ((now: number) => void) | null = null
+  #notBefore = 0
 
-  readonly request = (run: (now: number) => void): number => {
+  readonly request: Frames['request'] = (run, afterMs) => {
     this.#run = run
-    return 1
+    this.#notBefore = this.time + afterMs
+    return () => void (this.#run = null)
   }
-  readonly cancel = (): void => void (this.#run = null)
   readonly now = (): number => this.time
   readonly isHidden = (): boolean => false
 
   fire(): void {
+    if (this.time < this.#notBefore) return
     const run = this.#run
     this.#run = null
     run?.(this.time)

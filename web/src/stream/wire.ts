@@ -26,11 +26,31 @@ export interface Failure {
   readonly retryable: boolean
 }
 
+/** Sampling parameters; what is left out is the model's default. */
+export interface Sampling {
+  readonly temperature?: number
+  readonly top_p?: number
+  readonly top_k?: number
+  readonly min_p?: number
+  readonly repetition_penalty?: number
+  readonly presence_penalty?: number
+  readonly frequency_penalty?: number
+  readonly seed?: number
+  readonly max_tokens?: number
+  readonly stop?: readonly string[]
+}
+
+/** What the answers of a chat are asked for with. */
+export interface Settings {
+  readonly system: string | null
+  readonly sampling: Sampling
+}
+
 /** What an answer was asked for with, and is written with once its run is pinned. */
 export interface MadeWith {
   readonly model: string | null
   readonly system: string | null
-  readonly sampling: Readonly<Record<string, unknown>>
+  readonly sampling: Sampling
 }
 
 export type RunState = 'queued' | 'running' | 'done' | 'stopped' | 'failed'
@@ -91,8 +111,16 @@ export interface EngineStatus {
   readonly detail?: DownloadDetail
   readonly code?: string | null
   readonly message?: string | null
-  readonly model?: string | null
-  readonly context_length?: number | null
+}
+
+/** What is in an engine that is ready. */
+export interface Model {
+  readonly model: string
+  readonly engine: string
+  /** How its weights are stored, where that is known. */
+  readonly quantization: string | null
+  readonly context_length: number
+  readonly defaults: Sampling
 }
 
 /** A volatile remark beside the events. It has no number; the newest of each key counts. */
@@ -109,6 +137,17 @@ export interface Chat {
   readonly title: string
   readonly created_at: number
   readonly updated_at: number
+  readonly settings: Settings
+  /** Where a search has found it. */
+  readonly match?: Match
+}
+
+export interface Match {
+  /** Null for the title. */
+  readonly message: string | null
+  readonly snippet: string
+  /** Where the query stands in the snippet. */
+  readonly hits: readonly (readonly [start: number, end: number])[]
 }
 
 export interface Message {
@@ -145,9 +184,25 @@ export interface Run {
 
 /** What `/api/live` says. */
 export type LiveNews =
-  | { readonly type: 'snapshot'; readonly runs: readonly Run[]; readonly engine: EngineStatus }
+  | {
+      readonly type: 'snapshot'
+      readonly runs: readonly Run[]
+      readonly engine: EngineStatus & Partial<Model>
+      /** The build of the page that the server has now. */
+      readonly build?: string | null
+    }
   | { readonly type: 'run'; readonly run: Run }
-  | { readonly type: 'engine'; readonly status: EngineStatus }
+  | ChatNews
+  | { readonly type: 'engine'; readonly status: EngineStatus & Partial<Model> }
+
+type Snapshot = Extract<LiveNews, { type: 'snapshot' }>
+
+/** What has become of a chat; null where it was deleted. */
+export interface ChatNews {
+  readonly type: 'chat'
+  readonly id: string
+  readonly chat: Chat | null
+}
 
 /** A server-sent event as it came. */
 export interface Frame {
@@ -177,9 +232,11 @@ export function decodeLive(frame: Frame): LiveNews | undefined {
   const data = record(frame)
   switch (frame.event) {
     case 'snapshot':
-      return { type: 'snapshot', ...(data as unknown as { runs: Run[]; engine: EngineStatus }) }
+      return { type: 'snapshot', ...(data as unknown as Omit<Snapshot, 'type'>) }
     case 'run':
       return { type: 'run', run: data as unknown as Run }
+    case 'chat':
+      return { type: 'chat', ...(data as unknown as { id: string; chat: Chat | null }) }
     case 'engine':
       return { type: 'engine', status: data as unknown as EngineStatus }
     default:

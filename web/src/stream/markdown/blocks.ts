@@ -42,6 +42,9 @@ interface Manner {
   readonly isAgain: boolean
 }
 
+/** So many containers stand in each other, what would be more is text: drawing them is recursive. */
+const DEEPEST = 64
+
 interface Given extends Manner {
   readonly line: string
   /** What was open before the line. */
@@ -185,7 +188,8 @@ export class BlockReader {
       const canContinue = leaf?.type === 'paragraph'
       const isInParagraph = canContinue && kept === this.#stack.length
       const { allowsMath } = given
-      const start = startOf(cursor, { isInParagraph, canContinue, allowsMath })
+      const allowsContainers = kept < DEEPEST
+      const start = startOf(cursor, { isInParagraph, canContinue, allowsMath, allowsContainers })
       if (start === null) {
         if (isNew && cursor.isBlank) return true
         this.#takeText(cursor, kept, given)

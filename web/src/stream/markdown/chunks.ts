@@ -4,7 +4,7 @@
  */
 export type Chunks<T> = readonly (readonly T[])[]
 
-export const CHUNK = 32
+export const CHUNK = 8
 
 export function push<T>(chunks: Chunks<T>, item: T): Chunks<T> {
   const last = chunks.at(-1)

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { answerOf, Chance, codeBlock, paragraph, soupOf } from './answers.fake.ts'
 import type { Chunks } from './chunks.ts'
 import { htmlOf } from './html.fake.ts'
+import { GrowingText } from '../text.ts'
 import { MarkdownReader, MarkdownStream } from './markdown.ts'
 import type { Block } from './tree.ts'
 
@@ -157,8 +158,27 @@ test.each([
 test('a reader follows a text that grows, and any other text that takes its place', () => {
   const reader = new MarkdownReader()
   const texts = ['', '# a', '# a\n\n**b', '# a\n\n**b**', '# a', 'c', 'c', '']
-  for (const text of texts) {
-    expect(reader.read(text, true)).toEqual(wholeOf(text))
-    reader.read(text, false)
+  for (const text of texts.map(GrowingText.of)) {
+    for (const length of [text.length, 0, text.length >> 1, text.length]) {
+      const expected = wholeOf(text.slice(0, length))
+      expect(reader.read(text, length, true)).toEqual(expected)
+      reader.read(text, length, false)
+    }
   }
+  let grown = GrowingText.of('# a\n\n')
+  for (const piece of ['', 'b **c', '**', '\n\nd']) {
+    grown = grown.grow(piece)
+    expect(reader.read(grown, grown.length, true)).toEqual(wholeOf(grown.toString()))
+    reader.read(grown, grown.length, false)
+  }
+})
+
+test.each(['> ', '- ', '1. ', '> - '])('there is an end to what stands in %j', (mark) => {
+  const depthOf = (value: unknown): number =>
+    typeof value === 'object' && value !== null
+      ? 1 + Math.max(0, ...Object.values(value).map(depthOf))
+      : 0
+  const text = `${mark.repeat(10_000)}x`
+  expect(depthOf(wholeOf(text))).toBeLessThan(500)
+  expect(htmlOf(wholeOf(text))).toContain('x')
 })

@@ -36,6 +36,8 @@ export interface Situation {
   readonly canContinue: boolean
   /** Whether a formula may begin. */
   readonly allowsMath: boolean
+  /** Whether a quote, an item or a footnote may begin. */
+  readonly allowsContainers: boolean
 }
 
 /** Deeper indentation makes code. */
@@ -52,15 +54,15 @@ export function startOf(cursor: Cursor, situation: Situation): Start | null {
   if (cursor.isBlank) return null
   if (cursor.indent >= CODE_INDENT) return situation.canContinue ? null : { type: 'indented' }
   const text = cursor.content
-  if (text[0] === '>') return { type: 'quote' }
+  const { allowsContainers } = situation
+  if (text[0] === '>' && allowsContainers) return { type: 'quote' }
   return (
     headingOf(text) ??
     fenceOf(text, cursor.indent) ??
     (situation.allowsMath ? mathOf(text) : null) ??
     (situation.isInParagraph ? underlineOf(text) : null) ??
     (RULE.test(text) ? { type: 'rule' } : null) ??
-    itemOf(text, situation.isInParagraph) ??
-    footnoteOf(text)
+    (allowsContainers ? (itemOf(text, situation.isInParagraph) ?? footnoteOf(text)) : null)
   )
 }
 

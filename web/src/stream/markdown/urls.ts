@@ -2,10 +2,10 @@
 
 /**
  * An address without brackets around it. It ends at white space and at what stands around addresses; also at
- * East Asian characters, because Chinese puts no space behind an address.
+ * East Asian characters, because Chinese puts no space behind an address, and at what turns the direction of text.
  */
 export const BARE_URL =
-  /(?:https?:\/\/|www\.(?=[a-z0-9]))[^\s<>"`|\\[\]\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\u2018-\u201d\u3000-\u303f\uff00-\uffef]+/iuy
+  /(?:https?:\/\/|www\.(?=[a-z0-9]))[^\s<>"`|\\[\]\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\u200e\u200f\u2018-\u201d\u202a-\u202e\u2066-\u2069\u3000-\u303f\uff00-\uffef]+/iuy
 
 export const BARE_URL_START = /https?:\/\/|www\.(?=[a-z0-9])/gi
 

@@ -1,0 +1,219 @@
+/**
+ * What this tab has asked, in all chats, until the server has taken it. Some of it waits for the end of an answer;
+ * then it goes by itself, whichever chat is shown and whether or not the tab is.
+ */
+import { ApiError, newKey, patiently, type Api, type Ask, type Taken } from '../api.ts'
+import { UNSET } from '../panel/settings.ts'
+import { pause } from '../stream/backoff.ts'
+import { isTerminal, type Chat, type RunState, type Settings } from '../stream/wire.ts'
+import type { World } from '../stream/world.ts'
+import {
+  inChat,
+  keepLine,
+  keptLine,
+  reworded,
+  waitingFor,
+  withoutTaken,
+  withoutWithdrawn,
+  type After,
+  type Line,
+  type Outgoing,
+} from './outgoing.ts'
+
+/** Where nobody tells us that an answer has ended, as in a hidden tab, the server is asked this often. */
+const LOOK_MS = 5_000
+const CONTRADICTED_MS = 1_000
+
+export interface Owner {
+  /** The state of an answer, where it is known; null where the server is to be asked. */
+  readonly stateOf: (answer: string) => RunState | null
+  /** Whether it is being edited, so that it must not go. */
+  readonly isHeld: (key: string) => boolean
+  /** What a chat that does not exist yet is to be made with. */
+  readonly settings: () => Settings
+  readonly onChat: (chat: Chat) => void
+  readonly onTaken: (asked: Outgoing, taken: Taken) => void
+  /** A key is missing. */
+  readonly onForbidden: () => void
+}
+
+export class Asking {
+  line = $state.raw<Line>(keptLine())
+  /** Why what was sent is not through: `offline` mends itself, all else needs the reader. */
+  problems = $state.raw<ReadonlyMap<string, ApiError>>(new Map())
+
+  readonly #api: Api
+  readonly #world: World
+  readonly #owner: Owner
+  /** What is being sent or looked at, and how that is called off. */
+  readonly #underWay = new Map<string, AbortController>()
+  #callOff: (() => void) | null = null
+
+  constructor(api: Api, world: World, owner: Owner) {
+    this.#api = api
+    this.#world = world
+    this.#owner = owner
+  }
+
+  /** Resolves when it has been sent, or is seen to have to wait. */
+  async add(chat: string | null, ask: Ask, after: After | null): Promise<void> {
+    const forNew = chat === null ? { settings: this.#owner.settings() } : {}
+    const asked = { key: newKey(), chat, ...forNew, ask, after }
+    this.#set([...this.line, asked])
+    await this.#try(asked.key)
+  }
+
+  /** Send what can go. To be called when an answer has ended, or may have. */
+  async advance(): Promise<void> {
+    const idle = this.line.filter(({ key }) => !needsReader(this.problems.get(key)))
+    await Promise.all(idle.map(({ key }) => this.#try(key)))
+  }
+
+  async again(key: string): Promise<void> {
+    this.#blame(key, null)
+    await this.#try(key)
+  }
+
+  /** Send it although the answer before it has failed. */
+  async release(key: string): Promise<void> {
+    this.#set(waitingFor(this.line, key, null))
+    await this.#try(key)
+  }
+
+  withdraw(key: string): void {
+    this.#forget(key)
+    this.#set(withoutWithdrawn(this.line, key))
+    void this.advance()
+  }
+
+  reword(key: string, content: string): void {
+    this.#forget(key)
+    this.#set(reworded(this.line, key, content, newKey()))
+    void this.advance()
+  }
+
+  async #try(key: string): Promise<void> {
+    if (this.#underWay.has(key)) return
+    const calledOff = new AbortController()
+    this.#underWay.set(key, calledOff)
+    try {
+      while (await this.#mayGo(key, calledOff.signal)) {
+        if (await this.#send(key, calledOff.signal)) return
+      }
+    } catch (error) {
+      if (!calledOff.signal.aborted) this.#refuse(key, error)
+    } finally {
+      if (this.#underWay.get(key) === calledOff) this.#underWay.delete(key)
+    }
+  }
+
+  /** Whether nothing is in its way; otherwise somebody looks again in a while. */
+  async #mayGo(key: string, signal: AbortSignal): Promise<boolean> {
+    const asked = this.#find(key)
+    if (asked === undefined || this.#owner.isHeld(key)) return false
+    const { after } = asked
+    if (after === null) return true
+    if ('asked' in after) return false
+    const state = await this.#stateOf(after.answer, signal)
+    if (signal.aborted || this.#owner.isHeld(key)) return false
+    // What failed may be gone on with, or answered anew: that is for the reader to decide.
+    if (!isTerminal(state)) this.#lookLater()
+    return state === 'done' || state === 'stopped'
+  }
+
+  async #stateOf(answer: string, signal: AbortSignal): Promise<RunState> {
+    const known = this.#owner.stateOf(answer)
+    // A hidden tab follows nothing, so what it knows of a living answer is old.
+    if (known !== null && (isTerminal(known) || !this.#world.isHidden())) return known
+    const message = await patiently(() => this.#api.message(answer), this.#world, signal)
+    return message.state
+  }
+
+  #lookLater(): void {
+    this.#callOff ??= this.#world.later(() => {
+      this.#callOff = null
+      void this.advance()
+    }, LOOK_MS)
+  }
+
+  /** Returns whether that was all; false where it has to wait after all. */
+  async #send(key: string, signal: AbortSignal): Promise<boolean> {
+    const asked = this.#find(key)
+    if (asked === undefined) return true
+    const chat = asked.chat ?? (await this.#createChat(asked, signal))
+    try {
+      const ask = (): Promise<Taken> => this.#api.ask(chat, asked.ask, key)
+      const taken = await this.#untilTaken(ask, key, signal)
+      if (!signal.aborted) this.#taken(key, taken)
+      return true
+    } catch (error) {
+      if (signal.aborted || !this.#isTooEarly(asked, error)) throw error
+      await pause(CONTRADICTED_MS, this.#world, signal)
+      return signal.aborted
+    }
+  }
+
+  /** Whether another tab has an answer running there; then this waits for its end. */
+  #isTooEarly({ key, ask }: Outgoing, error: unknown): boolean {
+    const parent = 'content' in ask ? ask.parent : null
+    if (!(error instanceof ApiError) || error.code !== 'run_active' || parent === null) return false
+    this.#set(waitingFor(this.line, key, { answer: parent }))
+    return true
+  }
+
+  async #createChat({ key, settings = UNSET }: Outgoing, signal: AbortSignal): Promise<string> {
+    const chat = await this.#untilTaken(() => this.#api.createChat(key, settings), key, signal)
+    if (!signal.aborted) {
+      this.#set(inChat(this.line, chat.id))
+      this.#owner.onChat(chat)
+    }
+    return chat.id
+  }
+
+  /** Ask until the server is there, and say meanwhile why nothing happens. */
+  #untilTaken<T>(ask: () => Promise<T>, key: string, signal: AbortSignal): Promise<T> {
+    return patiently(ask, this.#world, signal, (error) => {
+      if (!signal.aborted) this.#blame(key, error)
+    })
+  }
+
+  #taken(key: string, taken: Taken): void {
+    const asked = this.#find(key)
+    this.#blame(key, null)
+    this.#set(withoutTaken(this.line, key, taken.message.id))
+    if (asked) this.#owner.onTaken(asked, taken)
+    void this.advance()
+  }
+
+  #refuse(key: string, error: unknown): void {
+    if (!(error instanceof ApiError)) throw error
+    if (error.type === 'forbidden') this.#owner.onForbidden()
+    this.#blame(key, error)
+  }
+
+  #forget(key: string): void {
+    this.#underWay.get(key)?.abort()
+    this.#underWay.delete(key)
+    this.#blame(key, null)
+  }
+
+  #blame(key: string, problem: ApiError | null): void {
+    const problems = new Map(this.problems)
+    if (problem === null) problems.delete(key)
+    else problems.set(key, problem)
+    this.problems = problems
+  }
+
+  #find(key: string): Outgoing | undefined {
+    return this.line.find((one) => one.key === key)
+  }
+
+  #set(line: Line): void {
+    this.line = line
+    keepLine(line)
+  }
+}
+
+function needsReader(problem: ApiError | undefined): boolean {
+  return problem?.type === 'busy' || problem?.type === 'refused'
+}

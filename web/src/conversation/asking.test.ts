@@ -1,0 +1,206 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Api, type Taken } from '../api.ts'
+import { UNSET } from '../panel/settings.ts'
+import { MemoryStorage } from '../storage.fake.ts'
+import type { RunState } from '../stream/wire.ts'
+import { FakeWorld } from '../stream/world.fake.ts'
+import { Asking, type Owner } from './asking.svelte.ts'
+
+interface Posted {
+  readonly key: string
+  readonly body: unknown
+}
+
+/** A server that takes every question but what `refuse` refuses, and a page that shows the answers `known`. */
+class Desk {
+  readonly posted: Posted[] = []
+  readonly created: string[] = []
+  readonly looked: string[] = []
+  readonly taken: Taken[] = []
+  readonly known = new Map<string, RunState>()
+  readonly states = new Map<string, RunState>()
+  held: string | null = null
+  refuse: (() => Response) | null = null
+  readonly world: FakeWorld
+  asking: Asking
+
+  constructor() {
+    this.world = new FakeWorld((_id, init, url) => this.#reply(init, url))
+    this.asking = this.reload()
+  }
+
+  /** A new page in the same tab. */
+  reload(): Asking {
+    const owner: Owner = {
+      stateOf: (answer) => this.known.get(answer) ?? null,
+      isHeld: (key) => key === this.held,
+      onChat: () => {},
+      onTaken: (_asked, taken) => void this.taken.push(taken),
+      settings: () => UNSET,
+      onForbidden: () => {},
+    }
+    this.asking = new Asking(new Api(this.world, 'http://server/api/'), this.world, owner)
+    return this.asking
+  }
+
+  async ask(content: string, after: string | null = null): Promise<void> {
+    const before = after === null ? null : { answer: after }
+    await this.asking.add('c', { content, parent: after }, before)
+  }
+
+  #reply(init: RequestInit, url: string): Response {
+    const key = new Headers(init.headers).get('Idempotency-Key') ?? ''
+    if (url.endsWith('/chats')) {
+      this.created.push(key)
+      return Response.json({ id: 'c' }, { status: 201 })
+    }
+    const looked = /messages\/(\w+)$/.exec(url)?.[1]
+    if (looked !== undefined) {
+      this.looked.push(looked)
+      return Response.json({ id: looked, state: this.states.get(looked) })
+    }
+    this.posted.push({ key, body: JSON.parse(String(init.body)) })
+    const refusal = this.refuse?.()
+    if (refusal) return refusal
+    const id = `answer${this.posted.length}`
+    this.known.set(id, 'running')
+    return Response.json({ message: { id, chat: 'c' }, run: { id: `run${id}` }, chat: {} })
+  }
+}
+
+let desk: Desk
+
+beforeEach(() => {
+  vi.stubGlobal('localStorage', new MemoryStorage())
+  vi.stubGlobal('sessionStorage', new MemoryStorage())
+  desk = new Desk()
+})
+
+afterEach(() => {
+  vi.unstubAllGlobals()
+})
+
+function refusal(code: string, status: number): () => Response {
+  return () => Response.json({ error: { code, message: '' } }, { status })
+}
+
+test('a line goes one by one, each behind the answer to the one before', async () => {
+  desk.known.set('a', 'running')
+  await desk.ask('One?', 'a')
+  const [first] = desk.asking.line
+  await desk.asking.add('c', { content: 'Two?', parent: null }, { asked: first?.key ?? '' })
+  expect(desk.posted).toEqual([])
+  desk.known.set('a', 'done')
+  await desk.asking.advance()
+  expect(desk.posted.map(({ body }) => body)).toEqual([{ content: 'One?', parent: 'a' }])
+  desk.known.set('answer1', 'stopped')
+  await desk.asking.advance()
+  expect(desk.posted.at(-1)?.body).toEqual({ content: 'Two?', parent: 'answer1' })
+  expect(desk.asking.line).toEqual([])
+  expect(desk.taken).toHaveLength(2)
+})
+
+test('behind a failed answer it waits for the reader', async () => {
+  desk.known.set('a', 'failed')
+  await desk.ask('One?', 'a')
+  await desk.asking.advance()
+  expect(desk.posted).toEqual([])
+  await desk.asking.release(desk.asking.line[0]?.key ?? '')
+  expect(desk.posted).toHaveLength(1)
+})
+
+test('it goes behind a failed answer that was gone on with', async () => {
+  desk.known.set('a', 'failed')
+  await desk.ask('One?', 'a')
+  desk.known.set('a', 'done')
+  await desk.asking.advance()
+  expect(desk.posted).toHaveLength(1)
+})
+
+test('of an answer that is not shown the server is asked', async () => {
+  desk.states.set('a', 'running')
+  await desk.world.until(desk.ask('One?', 'a'))
+  expect(desk.looked).toEqual(['a'])
+  desk.states.set('a', 'done')
+  await desk.world.advance(5_000)
+  expect(desk.posted).toHaveLength(1)
+})
+
+test('a hidden tab asks the server, for what it knows is old', async () => {
+  desk.known.set('a', 'running')
+  desk.states.set('a', 'running')
+  await desk.ask('One?', 'a')
+  expect(desk.looked).toEqual([])
+  desk.world.wake('hidden')
+  await desk.world.advance(5_000)
+  desk.states.set('a', 'done')
+  await desk.world.advance(5_000)
+  expect(desk.looked).toEqual(['a', 'a'])
+  expect(desk.posted).toHaveLength(1)
+})
+
+test('what is being edited does not go, and goes under another key', async () => {
+  desk.known.set('a', 'running')
+  await desk.ask('One?', 'a')
+  const key = desk.asking.line[0]?.key ?? ''
+  desk.held = key
+  desk.known.set('a', 'done')
+  await desk.asking.advance()
+  expect(desk.posted).toEqual([])
+  desk.asking.reword(key, 'Better?')
+  await desk.world.settle()
+  expect(desk.posted.map(({ body }) => body)).toEqual([{ content: 'Better?', parent: 'a' }])
+  expect(desk.posted[0]?.key).not.toBe(key)
+})
+
+test('what is taken back while it is looked after does not go', async () => {
+  desk.states.set('a', 'done')
+  const asked = desk.ask('One?', 'a')
+  desk.asking.withdraw(desk.asking.line[0]?.key ?? '')
+  await asked
+  expect(desk.posted).toEqual([])
+  expect(desk.asking.line).toEqual([])
+})
+
+test('a refusal for a running answer is no problem but a wait', async () => {
+  desk.refuse = refusal('run_active', 409)
+  const asked = desk.asking.add('c', { content: 'One?', parent: 'a' }, null)
+  desk.states.set('a', 'running')
+  await desk.world.until(asked)
+  expect(desk.asking.problems.size).toBe(0)
+  expect(desk.asking.line[0]?.after).toEqual({ answer: 'a' })
+  desk.refuse = null
+  desk.states.set('a', 'done')
+  await desk.world.advance(5_000)
+  expect(desk.posted).toHaveLength(2)
+  expect(desk.posted[0]?.key).toBe(desk.posted[1]?.key)
+})
+
+test('a refusal waits for the reader, and holds up nobody else', async () => {
+  desk.refuse = refusal('queue_full', 503)
+  await desk.ask('One?')
+  desk.refuse = null
+  await desk.ask('Two?')
+  await desk.asking.advance()
+  expect(desk.posted).toHaveLength(2)
+  const [one] = desk.asking.line
+  expect(desk.asking.problems.get(one?.key ?? '')?.code).toBe('queue_full')
+  await desk.asking.again(one?.key ?? '')
+  expect(desk.posted).toHaveLength(3)
+  expect(desk.asking.line).toEqual([])
+})
+
+test('a reload keeps the line and its keys', async () => {
+  desk.known.set('a', 'running')
+  await desk.ask('One?', 'a')
+  const before = desk.asking.line
+  desk.known.set('a', 'done')
+  await desk.reload().advance()
+  expect(desk.posted.map(({ key }) => key)).toEqual(before.map(({ key }) => key))
+  expect(desk.reload().line).toEqual([])
+})
+
+test('a chat is asked for with the key of its question', async () => {
+  await desk.asking.add(null, { content: 'One?', parent: null }, null)
+  expect(desk.created).toEqual([desk.posted[0]?.key])
+})
