@@ -12,7 +12,9 @@ INSTALL := $(PIP) install --quiet --require-hashes --only-binary :all:
 COMPILE := .build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(LOCKFLAGS)
 
-TORCH := torch==2.13.0
+# accelerate, because transformers reads no GGUF file without it; it is not in the extra because it needs a torch.
+TORCH := torch==2.13.0 accelerate==1.15.0
+TORCH_TESTS := $(wildcard tests/test_torch*.py)
 OPPONENTS := bench/compare/requirements
 PAGE := src/inkstream/page/index.html
 WEB := $(shell find web -name node_modules -prune -o -type f -print 2>/dev/null)
@@ -35,7 +37,8 @@ serve: .venv/.package $(PAGE)
 
 test: lint web $(PAGE) .venv/.dev
 	scripts/chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(TORCH_TESTS))
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest -n 2 $(TORCH_TESTS); fi
 
 torch: .venv/.torch
 

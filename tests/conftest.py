@@ -18,6 +18,9 @@ MODELS = {"smollm2", "qwen2", "qwen2_checkpoint", "smollm2_checkpoint"}
 BUILD = Path(__file__).parent.parent / ".build" / "models"
 
 
+TORCH_SECONDS = 240
+"""The first test imports torch and makes a model: 13 seconds of a processor that others use as well."""
+
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 collect_ignore_glob = [] if HAS_TORCH else ["test_torch*.py"]
 
@@ -35,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         engine = item.nodeid.partition("[")[2]
         if MODELS & set(fixtures) or "llama" in engine or "torch" in engine:
             item.add_marker(pytest.mark.real)
+        if "torch" in item.nodeid and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TORCH_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def install_line(build: str) -> str:
     """uv knows where each build is; pip would have to be told an address."""
     return (
         f"uv pip install --python {sys.executable} --reinstall-package torch --torch-backend={build} "
-        "torch 'inkstream[torch]'"
+        "torch accelerate 'inkstream[torch]'"
     )
 
 
