@@ -37,12 +37,12 @@ serve: .venv/.package $(PAGE)
 
 test: lint web $(PAGE) .venv/.dev
 	scripts/chromium
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(TORCH_TESTS))
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(TORCH_TESTS))
 	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest -n 2 $(TORCH_TESTS); fi
 
 torch: .venv/.torch
 
-# Many tests wait for processes: four of them keep two cores busy. The page's run beside them.
+# Many tests wait for processes: four at a time keep two cores busy. The page's run beside them.
 check: lint
 	@$(MAKE) --no-print-directory --jobs 2 unit $(if $(wildcard web/node_modules),web)
 
