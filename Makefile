@@ -38,7 +38,7 @@ serve: .venv/.package $(PAGE)
 test: lint web $(PAGE) .venv/.dev
 	scripts/chromium
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(TORCH_TESTS))
-	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest -n 2 $(TORCH_TESTS); fi
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest -n 2 --dist loadfile $(TORCH_TESTS); fi
 
 torch: .venv/.torch
 
