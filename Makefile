@@ -14,6 +14,8 @@ COMPILE := .build/lock/bin/uv pip compile --quiet --universal --python-version 3
 
 # accelerate, because transformers reads no GGUF file without it; it is not in the extra because it needs a torch.
 TORCH := torch==2.13.0 accelerate==1.15.0
+# A file shares its servers, browser and models.
+WORKERS := -n 2 --dist loadfile
 TORCH_TESTS := $(wildcard tests/test_torch*.py)
 OPPONENTS := bench/compare/requirements
 PAGE := src/inkstream/page/index.html
@@ -37,8 +39,8 @@ serve: .venv/.package $(PAGE)
 
 test: lint web $(PAGE) .venv/.dev
 	scripts/chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(TORCH_TESTS))
-	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest -n 2 $(TORCH_TESTS); fi
+	$(BIN)/python -m pytest $(WORKERS) $(addprefix --ignore=,$(TORCH_TESTS))
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest $(WORKERS) $(TORCH_TESTS); fi
 
 torch: .venv/.torch
 
