@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from inkstream.api import page
-from inkstream.api.services import SamplingIn
+from inkstream.api.services import TokenSamplingIn
 from inkstream.engines import Phase
 from inkstream.engines.scripted import Script
 from inkstream.events import Kind
@@ -57,6 +57,7 @@ async def test_the_live_feed_tells_what_is_in_the_engine_once_it_is_ready(tmp_pa
         assert told["defaults"] == {
             **{"temperature": 0.7, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
             **{"presence_penalty": 0.0, "frequency_penalty": 0.0},
+            **{"logit_bias": {}, "logprobs": False, "top_logprobs": 0},
         }
         status = (await http.get("/api/status")).json()
         require("status", status)
@@ -79,13 +80,14 @@ async def test_a_snapshot_names_the_build_of_the_page(
 
 
 def test_the_bounds_of_sampling_are_those_of_the_schema() -> None:
-    fields = SamplingIn.model_json_schema()["properties"]
+    fields = TokenSamplingIn.model_json_schema()["properties"]
     told = CHATS["$defs"]["sampling"]["properties"]
     assert fields.keys() == told.keys()
     words = {"type", "minimum", "maximum", "exclusiveMinimum", "maxItems", "items", "minLength", "maxLength"}
     for name, field in fields.items():
         taken = next((each for each in field.get("anyOf", []) if each["type"] != "null"), field)
-        assert {word: value for word, value in taken.items() if word in words} == told[name], name
+        bounds, written = ({word: each[word] for word in words & each.keys()} for each in (taken, told[name]))
+        assert bounds == written, name
 
 
 async def test_an_answer_tells_how_fast_its_last_part_was_written(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ export interface Stick {
   /** Go to the end and follow it. */
   readonly toEnd: () => void
   /**
-   * Put the question that `find` finds near the top and follow the end: the answer grows into the empty room
+   * Put the question that `find` finds (at every growth: quickly) near the top and follow the end: the answer grows into the empty room
    * below it without any motion, until that is full.
    */
   readonly toQuestion: (find: () => HTMLElement | null) => void
@@ -135,8 +135,6 @@ class Room {
   readonly #content: HTMLElement
   readonly #space: HTMLElement
   #find: (() => HTMLElement | null) | null = null
-  #question: HTMLElement | null = null
-  #last: Element | null = null
   #height = 0
 
   constructor(scroller: HTMLElement, content: HTMLElement) {
@@ -147,14 +145,13 @@ class Room {
 
   make(find: () => HTMLElement | null): void {
     this.#find = find
-    this.#question = null
     this.#scroller.append(this.#space)
     this.fit()
   }
 
   /** Shrink by what the answer has grown. */
   fit(): void {
-    const question = this.#found()
+    const question = this.#find?.()
     if (!question) return
     const from = this.#content.getBoundingClientRect()
     const asked = question.getBoundingClientRect()
@@ -165,17 +162,8 @@ class Room {
     this.#set(Math.max(0, whole - from.height))
   }
 
-  /** Looked for only where something has been added: it takes longer the longer the page is. */
-  #found(): HTMLElement | null {
-    const last = this.#content.lastElementChild
-    if (this.#question?.isConnected && last === this.#last) return this.#question
-    this.#last = last
-    this.#question = this.#find?.() ?? null
-    return this.#question
-  }
-
   drop(): void {
-    this.#find = this.#question = null
+    this.#find = null
     this.#set(0)
     this.#space.remove()
   }
