@@ -14,6 +14,8 @@ COMPILE := .build/lock/bin/uv pip compile --quiet --universal --python-version 3
 
 # accelerate, because transformers reads no GGUF file without it; it is not in the extra because it needs a torch.
 TORCH := torch==2.13.0 accelerate==1.15.0
+# A file shares its servers, browser and models.
+WORKERS := -n 2 --dist loadfile
 TORCH_TESTS := $(wildcard tests/test_torch*.py)
 OPPONENTS := bench/compare/requirements
 PAGE := src/inkstream/page/index.html
@@ -37,12 +39,12 @@ serve: .venv/.package $(PAGE)
 
 test: lint web $(PAGE) .venv/.dev
 	scripts/chromium
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(TORCH_TESTS))
-	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest -n 2 --dist loadfile $(TORCH_TESTS); fi
+	$(BIN)/python -m pytest $(WORKERS) $(addprefix --ignore=,$(TORCH_TESTS))
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest $(WORKERS) $(TORCH_TESTS); fi
 
 torch: .venv/.torch
 
-# Many tests wait for processes: four of them keep two cores busy. The page's run beside them.
+# Many tests wait for processes: four at a time keep two cores busy. The page's run beside them.
 check: lint
 	@$(MAKE) --no-print-directory --jobs 2 unit $(if $(wildcard web/node_modules),web)
 

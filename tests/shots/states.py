@@ -61,6 +61,34 @@ def live(stage: Stage) -> None:
     until_longer(stage.page, len(stage.texts.lore) // 4)
 
 
+def waiting(stage: Stage) -> None:
+    live(stage)
+    ask(stage.page, stage.texts.follow_up)
+    expect(stage.page.get_by_test_id("waits")).to_be_visible()
+
+
+def editing(stage: Stage) -> None:
+    show("conversation")(stage)
+    stage.page.get_by_test_id("asked").last.hover()
+    stage.page.get_by_test_id("edit").last.click()
+    expect(stage.page.get_by_test_id("edit-field")).to_be_focused()
+
+
+def found(stage: Stage) -> None:
+    stage.visit().get_by_test_id("search").fill("Lucas")
+    expect(stage.page.get_by_test_id("found").first).to_be_visible()
+
+
+def settings(stage: Stage) -> None:
+    stage.visit("conversation").get_by_test_id("open-settings").click()
+    expect(stage.page.get_by_test_id("settings")).to_be_visible()
+
+
+def shortcuts(stage: Stage) -> None:
+    stage.visit().get_by_test_id("open-shortcuts").click()
+    expect(stage.page.get_by_test_id("shortcut-list")).to_be_visible()
+
+
 def thinking_live(stage: Stage) -> None:
     stage.serve({"think": True, "tokens_per_second": PACE / 2})
     ask(stage.page, stage.texts.question)
@@ -182,6 +210,11 @@ STATES: dict[str, Callable[[Stage], None]] = {
     "conversation": show("conversation"),
     "top": top,
     "live": live,
+    "waiting": waiting,
+    "editing": editing,
+    "found": found,
+    "settings": settings,
+    "shortcuts": shortcuts,
     "thinking": show("thinking"),
     "thinking-live": thinking_live,
     "cut": show("cut"),
