@@ -19,6 +19,7 @@ from inkstream.engines.torch.cache import PAGE, SCRATCH
 from inkstream.engines.torch.device import choose_device, create_runner, default_slots, pages_that_fit
 from inkstream.engines.torch.memory import require_room, within_memory
 from inkstream.engines.torch.model import Model, load, load_drafting, native_dtype, preferred
+from inkstream.engines.torch.packed import can_pack, packed
 from inkstream.engines.torch.quantized import SHARES, quantizer
 from inkstream.engines.torch.runner import Runner
 
@@ -91,12 +92,15 @@ def load_all(launch: Launch, tell: Tell) -> Loaded:
 
     device = choose_device(launch.device)
     dtype = DTYPES.get(launch.dtype) or native_dtype(device, is_quantized=bool(launch.quantize))
-    quantize = quantizer(launch.quantize, device)
+    packs = not launch.quantize and can_pack(device, dtype)
+    quantize = packed if packs else quantizer(launch.quantize, device)
     if device.type == "cpu":
         torch.set_num_threads(launch.threads or machine.spare_cores())
     with within_memory(launch.path, device):
         require_room(launch.path, device, dtype, SHARES.get(launch.quantize, 1.0))
         model = load(launch.path, device, dtype, launch.sha256, at(READING), at(PLACING), quantize)
+        if packs:
+            model = replace(model, weights=replace(model.weights, head=packed(model.weights.head)))
         drafting = load_drafting(model, device, launch.draft_model, ngram=launch.ngram)
         slots, context = launch.slots or default_slots(device), min(launch.context, model.positions)
         pages = pages_that_fit(model.weights, launch.cache_tokens or slots * context, drafting)
