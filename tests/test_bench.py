@@ -163,7 +163,7 @@ async def test_the_pace_and_a_gap_of_an_answer_come_out() -> None:
     async def answer(head: bytes, writer: StreamWriter) -> None:
         writer.write(HEAD)
         for number in range(20):
-            await asyncio.sleep(0.25 if number == 10 else 0.02)
+            await asyncio.sleep(1.0 if number == 10 else 0.02)
             writer.write(chunk(TOKEN))
         writer.write(chunk(END) + LAST)
 
@@ -172,8 +172,8 @@ async def test_the_pace_and_a_gap_of_an_answer_come_out() -> None:
     assert figures.events == 3 * 20
     assert 3 * 5 < figures.gap.count <= 3 * 19, "what a busy machine reads at once has come at once"
     assert 0.01 < figures.gap.p50 < 0.2
-    assert figures.gap.max > 0.24
-    assert figures.longest.p50 > 0.24
+    assert 0.8 < figures.gap.max < 2
+    assert 0.8 < figures.longest.p50 < 2
 
 
 FRAMES = (

@@ -47,11 +47,27 @@ def test_an_answer_can_be_continued_behind_any_piece(raw: str, thinking: str, an
     for seam in range(len(pieces) + 1):
         before = pieces[:seam]
         emitted = "".join(piece.raw for piece in before)
-        splitter = ChannelSplitter()
-        assert read(splitter.feed(emitted), "text") == read(before, "text")
+        splitter = ChannelSplitter(emitted=emitted)
         after = splitter.feed(raw[len(emitted) :]) + splitter.flush()
         assert read(before + after, "thinking") == thinking
         assert read(before + after, "text") == answer
+
+
+@pytest.mark.parametrize(("raw", "thinking", "answer"), ANSWERS)
+def test_a_cut_answer_can_be_continued_where_it_ended(raw: str, thinking: str, answer: str) -> None:
+    for cut in range(len(raw) + 1):
+        splitter = ChannelSplitter()
+        fed, flushed = splitter.feed(raw[:cut]), splitter.flush()
+        emitted = "".join(piece.raw for piece in fed + flushed)
+        splitter = ChannelSplitter(emitted=emitted)
+        after = splitter.feed(raw[len(emitted) :]) + splitter.flush()
+        assert raw.startswith(emitted + "".join(piece.raw for piece in after))
+        for channel, whole in (("thinking", thinking), ("text", answer)):
+            before, seen = read(fed, channel), read(flushed, channel)
+            behind = whole.removeprefix(before)
+            if not behind.startswith(seen):  # it has become a tag, and cannot be taken back
+                behind = seen + behind
+            assert before + seen + read(after, channel) == before + behind, (cut, channel)
 
 
 def test_a_template_may_open_the_thinking_itself() -> None:

@@ -246,7 +246,7 @@ def test_an_answer_tells_who_wrote_it_and_what_was_left_out(serve: Serve, open_p
 
 
 def test_a_question_waits_for_the_model(serve: Serve, open_page: Open) -> None:
-    server = serve({**paced(), "load_seconds": 3})
+    server = serve({**paced(), "load_seconds": 8})
     page = open_page(server.url)
     expect(page.get_by_test_id("engine")).to_be_visible()
     ask(page)

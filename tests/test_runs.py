@@ -14,6 +14,7 @@ import pytest
 
 from inkstream import engines
 from inkstream.ask import Ask
+from inkstream.channels import OPEN
 from inkstream.config import Settings
 from inkstream.conversation import NEWEST, Tree
 from inkstream.engines import (
@@ -682,6 +683,30 @@ async def test_a_stopped_answer_can_be_continued_and_a_complete_one_cannot(tmp_p
         assert text_of(messages[1].parts) == expected
         with pytest.raises(Invalid, match="complete"):
             Tree(chat.id, messages).continued(messages[1].id, None, None, None, GREEDY)
+
+
+async def test_an_answer_cut_anywhere_goes_on_and_outlives_a_death_behind_the_cut(tmp_path: Path) -> None:
+    script = Script(answer_tokens=12, think=True)
+    expected = await undisturbed(tmp_path, script, "one")
+    async with world(tmp_path, script=replace(script, tokens_per_second=400)) as w:
+        for tokens in range(1, 20):
+            chat = await w.history.create_chat("local")
+            asked = Tree(chat.id, []).ask("one", None, None, replace(GREEDY, max_tokens=tokens))
+            run = await w.runs.start("local", asked)
+            await until_settled(w)
+            tree = Tree(chat.id, await w.history.messages("local", chat.id))
+            assert asked.answer is not None
+            pin, emitted = await w.runs.left_by("local", run.id)
+            run = await w.runs.start("local", tree.continued(asked.answer.id, pin, emitted, None, GREEDY))
+            await w.until_text(run, 2)
+            w.engine.die()
+            w.engine.return_as()
+            await until_settled(w)
+            answer = await w.history.message("local", asked.answer.id)
+            assert (answer.state, answer.ending and answer.ending["finish"]) == (RunState.DONE, "stop")
+            shown, text = text_of(answer.parts)[: -len(expected)], text_of(answer.parts)[-len(expected) :]
+            assert text == expected
+            assert OPEN.startswith(shown), "half a tag that ended the first part has been seen"
 
 
 async def test_a_living_answer_is_read_by_folding_and_blocks_its_branch(tmp_path: Path) -> None:

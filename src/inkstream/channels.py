@@ -32,14 +32,18 @@ class _State(Enum):
 class ChannelSplitter:
     """Splits raw text as it arrives; what may be the beginning of a tag is held back until it is decided.
 
-    Feeding the raw text of all pieces so far brings a new splitter into the same state, so an answer can
-    be continued behind any piece.
+    ``emitted`` is the raw text of all pieces so far: a splitter that gets it goes on behind any of them, also
+    behind those of ``flush``, whose text may turn out to be the beginning of a tag after all. Then the tag
+    counts, and what has been seen of it stays.
     """
 
-    def __init__(self, channel: Channel = "text") -> None:
+    def __init__(self, channel: Channel = "text", emitted: str = "") -> None:
         self._state = _State.THINKING_BEGINS if channel == "thinking" else _State.START
         self._dropped = ""  # decided, but nothing to see: goes with the next piece
         self._rest = ""  # undecided
+        self._emitted = 0  # how many characters of these two are in an earlier piece already
+        self.feed(emitted)
+        self._emitted = len(self._dropped) + len(self._rest)
 
     @property
     def is_plain(self) -> bool:
@@ -107,8 +111,10 @@ class ChannelSplitter:
         if length <= 0:
             return
         text, self._rest = self._rest[:length], self._rest[length:]
-        pieces.append(Piece(channel, text, self._dropped + text))
-        self._dropped = ""
+        raw, self._dropped = self._dropped + text, ""
+        told, self._emitted = self._emitted, max(0, self._emitted - len(raw))
+        if told < len(raw):
+            pieces.append(Piece(channel, text[max(0, told - len(raw) + len(text)) :], raw[told:]))
 
 
 def _overlap(text: str, tag: str) -> int:

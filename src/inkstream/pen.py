@@ -66,8 +66,7 @@ class Pen:
 
     def begin(self, channel: Channel, emitted: str) -> None:
         """Get ready for text behind ``emitted``, which is all that the model has written."""
-        self._splitter = ChannelSplitter(channel)
-        self._splitter.feed(emitted)
+        self._splitter = ChannelSplitter(channel, emitted)
 
     def take(self, item: Chunk | Progress) -> None:
         """What an engine gives. Never waits."""

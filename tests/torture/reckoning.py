@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import pairwise, takewhile
+from itertools import islice, pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +206,30 @@ async def undisturbed(answer: Answer, script: Script) -> Parts:
     items: list[Chunk | Progress] = []
     finish = await engine.generate(Request("x", prompt, sampling), Emitted(), items.append)
     items += [finish.last] if finish.last else []
-    splitter = ChannelSplitter()
-    pieces = splitter.feed("".join(item.text for item in items if isinstance(item, Chunk)))
+    raw = "".join(item.text for item in items if isinstance(item, Chunk))
+    return split(raw, cuts(answer.before, raw))
+
+
+def cuts(before: Answer | None, raw: str) -> list[int]:
+    """Where the parts of an answer end that its limits cut: half a tag there has been shown, and stays."""
+    if before is None:
+        return []
+    earlier = cuts(before.before, raw)
+    if before.transcript.events[-1].kind is not Kind.DONE:
+        return earlier
+    written = spelled(before.parts)
+    ends = (end for end in range(len(raw) + 1) if spelled(split(raw[:end], earlier)) == written)
+    return [*earlier, *islice(ends, 1)]
+
+
+def split(raw: str, cuts: Sequence[int]) -> Parts:
     parts: Parts = []
-    for piece in [*pieces, *splitter.flush()]:
-        if not parts or parts[-1]["type"] != piece.channel:
-            parts.append({"type": piece.channel, "text": ""})
-        parts[-1]["text"] += piece.text
+    for start, end in pairwise([0, *(cut for cut in cuts if cut < len(raw)), len(raw)]):
+        splitter = ChannelSplitter(emitted=raw[:start])
+        for piece in [*splitter.feed(raw[start:end]), *splitter.flush()]:
+            if not parts or parts[-1]["type"] != piece.channel:
+                parts.append({"type": piece.channel, "text": ""})
+            parts[-1]["text"] += piece.text
     return parts
 
 
