@@ -55,6 +55,23 @@ class Queue:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+async def test_while_it_is_held_nobody_is_let_in_and_who_is_inside_stays() -> None:
+    queue = Queue(slots=2)
+    await queue.ask("a1")
+    with queue.admission.held():
+        await queue.ask("b1")
+        assert (queue.inside, queue.places["b1"]) == (["a1"], [1])
+        left = asyncio.create_task(queue.admission.somebody_left())
+        await queue.settled()
+        assert not left.done()
+        await queue.leave("a1")
+        assert left.done()
+        assert queue.inside == []
+    await queue.settled()
+    assert queue.inside == ["b1"]
+    await queue.close()
+
+
 async def test_one_who_asks_for_much_and_one_who_asks_for_little_take_turns() -> None:
     queue = Queue(slots=1)
     await queue.ask("a1", "a2", "a3", "a4", "b1", "b2")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inkstream import models
-from inkstream.display import Progress, Row, aligned, clock, rows, table
-from inkstream.models import Download
+from inkstream.display import Progress, aligned, clock, table
+from inkstream.models import Download, Row, rows
 from inkstream.words import Words, columns
 
 

@@ -582,7 +582,7 @@ async def test_a_verdict_stands_until_it_is_taken_back() -> None:
     verdict = Status(Phase.GIVEN_UP, code="engine_crashed", message="five starts in vain")
     async with linked(Puppet()) as link:
         watching = asyncio.create_task(link.status_after(READY))
-        link.give_up(verdict)
+        link.show(verdict)
         assert await watching == link.status == verdict
         with pytest.raises(EngineLost, match="in vain"):
             link.describe()

@@ -76,6 +76,7 @@ def bodies(of: Belongings) -> dict[tuple[str, str], list[Any]]:
     return {
         ("POST", "/api/session"): [{"key": "wrong"}, {"link": "wrong"}],
         ("POST", "/api/keys"): [{"label": "laptop"}],
+        ("PUT", "/api/model"): [{"model": "other"}, {"model": "other", "now": True}],
         ("POST", "/api/users"): [{"name": "eve", "role": "admin"}],
         ("PATCH", "/api/users/{user}"): [{"disabled": True}],
         ("POST", "/api/chats"): [{"title": SECRET}],
@@ -186,6 +187,18 @@ async def test_an_admin_sees_no_more_of_it_than_others(tmp_path: Path) -> None:
         for name in ("chat", "run", "message"):
             assert (await root.get(f"/api/{name}s/{hers.ids[name]}")).status_code == 404
         assert (await root.delete(f"/api/keys/{hers.ids['key']}")).status_code == 404
+
+
+async def test_only_admins_choose_the_model(tmp_path: Path) -> None:
+    async with two_users(tmp_path, STALLING) as (_, ada, _bob):
+        for reply in (await ada.get("/api/models"), await ada.put("/api/model", json={"model": "other"})):
+            assert (reply.status_code, reply.json()["error"]["code"]) == (403, "admins_only")
+    async with two_users(tmp_path / "other", STALLING, Role.ADMIN) as (_, _ada, root):
+        told = (await root.get("/api/models")).json()
+        assert (told["engine"]["model"], told["can_switch"]) == ("scripted", False)
+        refused = await root.put("/api/model", json={"model": "other"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "engine_apart")
+        assert (await root.put("/api/model", json={"model": "  "})).status_code == 400
 
 
 async def test_every_route_wants_to_know_who_asks(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def is_dead(pid: int) -> bool:
     """Also of a process that its new parent has not looked after yet."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
     return status.rpartition(")")[2].split()[0] == "Z"
 
@@ -198,7 +198,7 @@ async def test_a_killed_engine_is_started_again_and_the_gateway_told(story: Stor
         {
             "phase": "restarting",
             "code": "engine_crashed",
-            "message": "the engine was killed by SIGKILL; starting it again",
+            "message": "the engine was killed by SIGKILL",
         }
     ]
 
@@ -239,6 +239,36 @@ async def test_an_engine_that_says_that_it_cannot_run_is_not_tried_again(story: 
         await story.until("gateway", "heard")
         assert story.words_about_the_engine() == [{"phase": "given_up"} | why]
         assert len(story.lines("engine", "starts")) == 1
+
+
+@pytest.mark.parametrize("before", [RUN, f"say({{'failed': {{}}}})\nos._exit({NO_RESTART})"])
+async def test_an_engine_is_replaced_by_one_with_other_variables_also_when_given_up(
+    story: Story, before: str
+) -> None:
+    engine = (
+        f"tell('model', os.environ.get('MODEL'))\nif not os.environ.get('MODEL'):\n    {indented(before)}"
+    )
+    gateway = """
+def on_message(message):
+    tell("heard", message)
+    if message["engine"]["phase"] == "given_up": ask()
+
+def ask():
+    say({"replace": {"MODEL": "other"}})
+"""
+    asks = "" if before != RUN else "\nwhile not count('model'): time.sleep(0.001)\nask()"
+    serve = SERVE.replace("wait()", f"{asks}\nwait()")
+    async with running(story.child("gateway", gateway + serve), story.child("engine", engine + "\n" + RUN)):
+        models = await story.until("engine", "model", 2)
+        heard = await story.until("gateway", "heard", 1 if before == RUN else 2)
+    assert [line["detail"] for line in models] == [None, "other"]
+    assert is_dead(models[0]["pid"])
+    assert heard[-1]["detail"] == {"engine": {"phase": "replaced"}}
+    assert heard[-1]["at"] < models[1]["at"]
+
+
+def indented(code: str) -> str:
+    return code.replace("\n", "\n    ")
 
 
 async def test_a_gateway_that_cannot_run_ends_everything_with_its_code(story: Story) -> None:

@@ -18,6 +18,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from inkstream.errors import Overloaded
@@ -61,6 +62,8 @@ class Admission:
         self._inside_of: Counter[str] = Counter()
         self._left_at: deque[float] = deque(maxlen=DRAIN_SAMPLES)
         self._tells_places = False
+        self._is_held = False
+        self._left = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -94,6 +97,20 @@ class Admission:
     def set_slots(self, slots: int) -> None:
         self._slots = slots
         self._let_in()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody in while the block runs; whoever is inside stays."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+            self._let_in()
+
+    async def somebody_left(self) -> None:
+        """Wait until one of those inside has left."""
+        await self._left.wait()
 
     def turn(self, principal: str, on_place: Callable[[int], None], *, is_suspect: bool = False) -> Ticket:
         """To be entered. ``on_place`` hears of its place when that changes: 1 is next, 0 is in."""
@@ -129,6 +146,8 @@ class Admission:
             if not self._inside_of[ticket.principal]:
                 del self._inside_of[ticket.principal]
             self._left_at.append(time.monotonic())
+            self._left.set()
+            self._left = asyncio.Event()
             if ticket.principal in self._turns:  # its turn is over only now
                 self._turns[ticket.principal] = next(self._turn)
         else:
@@ -166,7 +185,7 @@ class Admission:
         undecided = [other for other in self._inside if not other.has_written]
         if undecided and (ticket.is_suspect or any(other.is_suspect for other in undecided)):
             return False
-        return len(self._inside) < self._slots
+        return len(self._inside) < self._slots and not self._is_held
 
     def _tell_places(self) -> None:
         self._tells_places = False

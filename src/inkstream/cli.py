@@ -18,7 +18,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from inkstream import config, flags, serving
+from inkstream import chosen, config, flags, serving
 from inkstream.config import Settings
 from inkstream.errors import ConfigError, InkstreamError
 from inkstream.preflight import BEFORE_SERVING, Finding, Subject, examine
@@ -72,6 +72,8 @@ def _refuse_what_cannot_work(settings: Settings, say: Words) -> None:
 def serve(arguments: Namespace, say: Words) -> int:
     settings = _settings(arguments)
     _refuse_what_cannot_work(settings, say)
+    if not settings.engine_url:
+        settings = chosen.begin(settings, is_named=arguments.model is not None)
 
     def announce(url: str) -> None:
         stop = say("Ctrl-C stops it", "按 Ctrl-C 停止")
@@ -83,11 +85,15 @@ def serve(arguments: Namespace, say: Words) -> int:
 
 
 def gateway(arguments: Namespace, _: Words) -> int:
-    return serving.run_gateway(_settings(arguments))
+    return serving.run_gateway(_settings(arguments), has_engine=arguments.has_engine)
 
 
 def engine(arguments: Namespace, _: Words) -> int:
     return serving.run_engine(_settings(arguments), is_child=arguments.child)
+
+
+def fetch(arguments: Namespace, _: Words) -> int:
+    return serving.run_fetch(_settings(arguments))
 
 
 def pull(arguments: Namespace, say: Words) -> int:
@@ -119,12 +125,12 @@ def pull(arguments: Namespace, say: Words) -> int:
 
 def show_models(arguments: Namespace, say: Words) -> int:
     from inkstream import models  # noqa: PLC0415
-    from inkstream.display import rows, table  # noqa: PLC0415
+    from inkstream.display import table  # noqa: PLC0415
     from inkstream.engines import SLOTS  # noqa: PLC0415
 
     settings = _settings(arguments)
     tokens = settings.context * (settings.slots or SLOTS)
-    shown = rows(models.local(settings.models_dir), models.catalog(tokens), tokens)
+    shown = models.rows(models.local(settings.models_dir), models.catalog(tokens), tokens)
     if arguments.json:
         print(json.dumps({"models": [asdict(row) for row in shown]}, ensure_ascii=False))
         return 0
@@ -142,10 +148,23 @@ def show_models(arguments: Namespace, say: Words) -> int:
     return 0
 
 
+def model(arguments: Namespace, say: Words) -> int:
+    from inkstream import remote  # noqa: PLC0415
+
+    def on_line(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    print(remote.run(arguments, _settings(arguments), say, on_line))
+    return 0
+
+
 def run_doctor(arguments: Namespace, say: Words) -> int:
     from inkstream import doctor  # noqa: PLC0415
 
-    subject = Subject(_settings(arguments), os.environ, say, arguments.checksums)
+    settings = _settings(arguments)
+    if arguments.model is None:
+        settings = chosen.in_effect(settings)
+    subject = Subject(settings, os.environ, say, arguments.checksums)
     findings = []
     for finding in examine(subject, doctor.CHECKS):
         findings.append(finding)
@@ -185,8 +204,10 @@ def keys(arguments: Namespace, say: Words) -> int:
 
 COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "serve": serve,
+    "fetch": fetch,
     "pull": pull,
     "models": show_models,
+    "model": model,
     "engine": engine,
     "gateway": gateway,
     "users": users,

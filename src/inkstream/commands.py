@@ -76,6 +76,30 @@ COMMANDS = (
         settings=frozenset({"data_dir", "context", "slots"}),
     ),
     Command(
+        "model",
+        "show or switch the model of the running server",
+        "查看或切换正在运行的服务器的模型",
+        settings=frozenset({"host", "port", "base_path", "key"}),
+        examples=(
+            ("inkstream model", "what answers, and what is here", "当前模型，以及本地已有的模型"),
+            (
+                "inkstream model qwen2.5-1.5b",
+                "answers being written are finished first",
+                "先写完进行中的回答，再切换",
+            ),
+            (
+                "inkstream model qwen2.5-1.5b --now",
+                "they are cut, and can be continued",
+                "立即切换，回答中断后可继续",
+            ),
+            (
+                "inkstream model --url https://chat.example.org --key KEY",
+                "of another machine, with an admin's key",
+                "其他机器上的服务器，需管理员密钥",
+            ),
+        ),
+    ),
+    Command(
         "engine",
         "run an engine alone, for 'serve --engine-url'",
         "单独运行引擎，供 serve --engine-url 连接",
@@ -143,4 +167,5 @@ COMMANDS = (
         ),
     ),
     Command("gateway"),
+    Command("fetch"),
 )

@@ -188,10 +188,14 @@ def _turns(messages: Sequence[Said]) -> tuple[list[Said], list[list[Said]]]:
 
 
 class Told(NamedTuple):
-    """What an engine is told of a conversation, and how many of its messages it is not told."""
+    """What an engine is told of a conversation, and how many of its messages it is not told.
+
+    It says so to the engine of that ``fingerprint`` and to no other.
+    """
 
     prompt: Prompt
     left_out: int
+    fingerprint: str
 
 
 async def fit(engine: Engine, messages: Sequence[Said], room: int | None) -> Told:
@@ -201,7 +205,8 @@ async def fit(engine: Engine, messages: Sequence[Said], room: int | None) -> Tol
     leaves less is told all the same; what does not fit at all is refused by the engine.
     Raises EngineFailed ``prompt_too_long``, EngineLost.
     """
-    context = engine.describe().context_length
+    capabilities = engine.describe()
+    context = capabilities.context_length
     prompts: dict[int, Prompt] = {}  # by how many messages they tell
     refusal: EngineFailed | None = None
 
@@ -220,7 +225,7 @@ async def fit(engine: Engine, messages: Sequence[Said], room: int | None) -> Tol
     if len(found.messages) not in prompts:
         assert refusal is not None
         raise refusal
-    return Told(prompts[len(found.messages)], found.left_out)
+    return Told(prompts[len(found.messages)], found.left_out, capabilities.fingerprint)
 
 
 def raw_text(parts: Parts) -> str:

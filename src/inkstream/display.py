@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from inkstream import models
-from inkstream.models import Download
+from inkstream.models import Download, Row
 from inkstream.probe import size
 from inkstream.words import Words, columns, pad, wrap
 
@@ -73,33 +72,6 @@ def clock(seconds: float) -> str:
     """Minutes and seconds: 3:05."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02}"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One model: by its alias, or found on this disk under another name. ``path`` is empty if not here."""
-
-    name: str
-    size_bytes: int
-    memory_bytes: int
-    fits: bool
-    languages: str
-    path: str
-
-
-def rows(local: list[models.Model], catalog: list[models.Alias], context_tokens: int) -> list[Row]:
-    """What is here first, then what could be pulled."""
-    total = models.memory().total_bytes
-    languages = {alias.name: alias.languages for alias in catalog}
-    here = []
-    for model in local:
-        needed = models.memory_needed(model, context_tokens)
-        fits = needed <= total
-        where = str(model.path)
-        here.append(Row(model.name, model.size_bytes, needed, fits, languages.get(model.name, ""), where))
-    names = {row.name for row in here}
-    others = [alias for alias in catalog if alias.name not in names]
-    return here + [Row(a.name, a.size_bytes, a.memory_bytes, a.fits, a.languages, "") for a in others]
 
 
 def table(shown: list[Row], say: Words) -> str:

@@ -10,26 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from inkstream import models
-from inkstream.choice import choose
 from inkstream.config import Settings
-from inkstream.display import Progress
-from inkstream.engines import NGRAM, Engine, Phase, Sampling, Status, Weights, create
+from inkstream.engines import Engine, Phase, Status, create
 from inkstream.engines.link import Host
 from inkstream.errors import ConfigError, EngineLost, ModelError
+from inkstream.models import Download
+from inkstream.provision import provide
 from inkstream.words import Words, language
 
 logger = logging.getLogger(__name__)
 
 LISTEN_ATTEMPTS = 20
 LISTEN_PAUSE_SECONDS = 0.25
-SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 async def offer(settings: Settings, on_listening: Callable[[str], None]) -> None:
@@ -67,20 +63,12 @@ async def _listen(host: Host, url: SplitResult) -> str:
 
 async def _load_and_offer(settings: Settings, host: Host) -> None:
     say = Words(language(os.environ))
-    choice = await asyncio.to_thread(choose, settings, say)
-    if choice.warning:
-        logger.warning("%s", choice.warning)
-    weights, draft, notice = None, None, None
-    if choice.engine != "scripted":
-        found = await _fetch(settings, choice.form, host, say)
-        weights, notice = _weights(found), found.notice
-    if choice.engine == "torch" and settings.draft_model not in ("", NGRAM):
-        guessing = replace(settings, model=settings.draft_model)
-        draft = _weights(await _fetch(guessing, choice.form, host, say))
-    if notice:
+    found = await provide(settings, say, lambda download: host.report(_downloading(download)))
+    if notice := found.notice:
         logger.warning("%s", say(notice["en"], notice["zh"]))
     host.report(Status(Phase.LOADING))
-    async with create(replace(settings, engine=choice.engine), weights, draft) as engine:
+    settings = replace(settings, engine=found.engine)
+    async with create(settings, found.weights, found.draft_weights) as engine:
         host.attach(engine, notice)
         try:
             await _announce(engine)
@@ -88,24 +76,6 @@ async def _load_and_offer(settings: Settings, host: Host) -> None:
         finally:
             # Before the engine closes: it says that it will not come back, and its successor may.
             await host.aclose()
-
-
-async def _fetch(settings: Settings, form: models.Form, host: Host, say: Words) -> models.Model:
-    """Raises ModelError."""
-    console = Progress(sys.stderr, say, is_terminal=False)
-
-    def on_progress(download: models.Download) -> None:
-        host.report(_downloading(download))
-        console(download)
-
-    return await models.fetch(
-        settings.model,
-        settings.models_dir,
-        on_progress=on_progress,
-        offline=settings.offline,
-        is_default=settings.is_default_model,
-        form=form,
-    )
 
 
 async def _announce(engine: Engine) -> None:
@@ -129,11 +99,6 @@ async def _until_lost(engine: Engine) -> None:
     raise EngineLost(status.message or "The engine is lost.")
 
 
-def _weights(model: models.Model) -> Weights:
-    recommended: dict[str, Any] = {name: model.sampling[name] for name in SAMPLED if name in model.sampling}
-    return Weights(model.path, model.name, model.sha256, Sampling(**recommended))
-
-
-def _downloading(download: models.Download) -> Status:
+def _downloading(download: Download) -> Status:
     detail = asdict(download)
     return Status(Phase.DOWNLOADING, share=download.share, detail=detail)

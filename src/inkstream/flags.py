@@ -155,9 +155,13 @@ def _add(commands: Any, command: Command, say: Words) -> None:
 
 
 def _usage(command: Command, say: Words) -> str:
-    name = {"pull": " [NAME]", "bench": " URL", "users": " ACTION [NAME]", "keys": " ACTION [NAME]"}.get(
-        command.name, ""
-    )
+    name = {
+        "pull": " [NAME]",
+        "model": " [NAME]",
+        "bench": " URL",
+        "users": " ACTION [NAME]",
+        "keys": " ACTION [NAME]",
+    }.get(command.name, "")
     return f"inkstream {command.name}{name} " + say("[options]", "[选项]")
 
 
@@ -211,6 +215,24 @@ def _serve_extras(options: argparse._ArgumentGroup, say: Words) -> None:
 
 def _child_extras(options: argparse._ArgumentGroup, _: Words) -> None:
     options.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+
+
+def _gateway_extras(options: argparse._ArgumentGroup, say: Words) -> None:
+    _child_extras(options, say)
+    options.add_argument("--has-engine", action="store_true", help=argparse.SUPPRESS)
+
+
+def _model_extras(options: argparse._ArgumentGroup, say: Words) -> None:
+    text = say(
+        "alias, hub name, address on a hub or path; without it what answers is shown",
+        "别名、模型库名称或网址、文件路径；省略时显示当前模型",
+    )
+    options.add_argument("name", nargs="?", metavar="NAME", help=text)
+    text = say("do not wait for answers that are being written", "不等待正在书写的回答")
+    options.add_argument("--now", action="store_true", help=text)
+    text = say("where the server is [of the settings]", "服务器地址 [取自设置]")
+    options.add_argument("--url", metavar="URL", help=text)
+    _json_extras(options, say)
 
 
 def _pull_extras(options: argparse._ArgumentGroup, say: Words) -> None:
@@ -307,9 +329,11 @@ def _bench_extras(options: argparse._ArgumentGroup, say: Words) -> None:
 EXTRAS: dict[str, Callable[[argparse._ArgumentGroup, Words], None]] = {
     "serve": _serve_extras,
     "engine": _child_extras,
-    "gateway": _child_extras,
+    "gateway": _gateway_extras,
+    "fetch": _child_extras,
     "pull": _pull_extras,
     "models": _json_extras,
+    "model": _model_extras,
     "users": _users_extras,
     "keys": _keys_extras,
     "doctor": _doctor_extras,

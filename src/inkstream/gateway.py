@@ -16,10 +16,11 @@ from inkstream.api import create_app, open_services
 from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
 from inkstream.connection import Bounds, Protocol, connections_possible
-from inkstream.engines import Engine, Phase, Status
+from inkstream.engines import Engine
 from inkstream.engines.link import LinkEngine
 from inkstream.engines.llama import LlamaEngine
 from inkstream.errors import ConfigError
+from inkstream.supervised import Supervised
 
 GRACE_SECONDS = 2
 BACKLOG = 2048
@@ -46,12 +47,19 @@ class Server(uvicorn.Server):
 class Gateway:
     """One gateway, from its data folder to its last connection. ``say`` reports to whoever supervises it."""
 
-    def __init__(self, settings: Settings, say: Callable[[dict[str, Any]], None]) -> None:
-        """Raises ConfigError for an engine URL that is none."""
+    def __init__(
+        self, settings: Settings, say: Callable[[dict[str, Any]], None], *, has_engine: bool = False
+    ) -> None:
+        """``has_engine``: whoever supervises it keeps the engine too. Raises ConfigError for an engine URL
+        that is none.
+        """
         self._settings, self._say = settings, say
         self._server: Server | None = None
         self._is_stopped = False
         self._engine = joined_engine(settings)
+        self._supervised: Supervised | None = None
+        if has_engine and isinstance(self._engine, LinkEngine):
+            self._supervised = Supervised(settings, self._engine, say)
         self._has_said_progress = False  # of the engine that the supervisor has started last
 
     async def serve(self) -> None:
@@ -64,7 +72,9 @@ class Gateway:
             port = sock.getsockname()[1]
             async with (
                 _connected(self._engine),
-                open_services(self._settings, self._engine, streams, self._progress) as services,
+                open_services(
+                    self._settings, self._engine, streams, self._progress, self._supervised
+                ) as services,
             ):
                 config = server_config(create_app(services), self._settings)
                 self._server = Server(config, streams, lambda: self._ready(port))
@@ -78,16 +88,10 @@ class Gateway:
 
     def hear(self, message: dict[str, Any]) -> None:
         """Take the supervisor's word on what became of the engine."""
-        verdict = message.get("engine")
-        if not isinstance(self._engine, LinkEngine) or not isinstance(verdict, dict):
-            return
-        self._has_said_progress = False
-        if verdict.get("phase") == Phase.GIVEN_UP:
-            self._engine.give_up(
-                Status(Phase.GIVEN_UP, code=verdict.get("code"), message=verdict.get("message"))
-            )
-        else:
-            self._engine.resume()
+        word = message.get("engine")
+        if self._supervised is not None and isinstance(word, dict):
+            self._has_said_progress = False
+            self._supervised.hear(word)
 
     def _ready(self, port: int) -> None:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host

@@ -34,13 +34,14 @@ async def told(engine: Engine, ask: Ask) -> Told:
     Raises EngineLost, EngineFailed.
     """
     if ask.answer is None:
-        return Told(await engine.render(ask.messages), 0)
+        fingerprint = engine.describe().fingerprint
+        return Told(await engine.render(ask.messages), 0, fingerprint)
     room = ask.sampling.max_tokens
     return await fit(engine, ask.messages, room + ask.prefix.tokens if room else None)
 
 
 async def pinned(log: Log, engine: Engine, run_id: str, known: Told | None) -> Pinned:
-    """Find the pin in the log, or make it. ``known`` spares rendering.
+    """Find the pin in the log, or make it. ``known`` spares rendering, if the engine is still the same.
 
     Raises EngineLost, EngineFailed, and Fenced if the run has been forgotten.
     """
@@ -76,11 +77,14 @@ async def _new_pin(ask: Ask, engine: Engine, known: Told | None) -> Pin:
     capabilities = engine.describe()
     earlier = ask.pin
     if earlier is not None and earlier.fingerprint == capabilities.fingerprint:
-        known, unsaid = Told(earlier.prompt, earlier.left_out), replace(earlier.sampling, max_tokens=None)
+        prompt, left_out = earlier.prompt, earlier.left_out
+        unsaid = replace(earlier.sampling, max_tokens=None)
     else:
-        known, unsaid = known or await told(engine, ask), capabilities.defaults
-    sampling = _limited(ask, resolved(ask.sampling, unsaid), known.prompt, capabilities)
-    return Pin(known.prompt, sampling, capabilities.model, capabilities.fingerprint, known.left_out)
+        if known is None or known.fingerprint != capabilities.fingerprint:
+            known = await told(engine, ask)
+        prompt, left_out, unsaid = known.prompt, known.left_out, capabilities.defaults
+    sampling = _limited(ask, resolved(ask.sampling, unsaid), prompt, capabilities)
+    return Pin(prompt, sampling, capabilities.model, capabilities.fingerprint, left_out)
 
 
 def _limited(ask: Ask, sampling: Sampling, prompt: Prompt, capabilities: Capabilities) -> Sampling:

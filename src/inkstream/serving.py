@@ -12,14 +12,16 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from inkstream.config import Settings, as_environ
+from inkstream.config import Settings
 from inkstream.errors import ConfigError, EngineLost, InkstreamError
 from inkstream.probe import free_port
-from inkstream.supervisor import Child, Supervisor, control_channel, lifeline
+from inkstream.supervised import child
+from inkstream.supervisor import Supervisor, control_channel, lifeline
+from inkstream.words import Words, language
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +46,20 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
         engine_key=engine_key(settings),
     )
     supervisor = Supervisor(
-        _child("gateway", settings),
-        None if joins else _child("engine", settings),
+        child("gateway", settings, *([] if joins else ["--has-engine"])),
+        None if joins else child("engine", settings),
         on_ready=on_ready,
     )
     return asyncio.run(supervisor.run())
 
 
-def run_gateway(settings: Settings) -> int:
+def run_gateway(settings: Settings, *, has_engine: bool) -> int:
     # Late: the parent and the engine have no use for a web framework.
     from inkstream.gateway import Gateway  # noqa: PLC0415
 
     log_to_console(settings)
     tell = control_channel()
-    gateway = Gateway(settings, tell)
+    gateway = Gateway(settings, tell, has_engine=has_engine)
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
@@ -97,6 +99,22 @@ def run_engine(settings: Settings, *, is_child: bool) -> int:
             logger.critical("%s", error.message)
             # No clean-up: on a device that has failed it may never return.
             os._exit(ENGINE_LOST)
+
+    return _run_child(work(), tell)
+
+
+def run_fetch(settings: Settings) -> int:
+    """Have the model of the settings on this disk, and tell the parent how that goes."""
+    from inkstream.provision import provide, require_loadable  # noqa: PLC0415
+
+    log_to_console(settings)
+    tell = control_channel()
+    say = Words(language(os.environ))
+
+    async def work() -> None:
+        lifeline(_ignore)
+        found = await provide(settings, say, lambda each: tell({"download": asdict(each)}), is_wished=True)
+        await require_loadable(settings, found)
 
     return _run_child(work(), tell)
 
@@ -149,13 +167,6 @@ def log_to_console(settings: Settings) -> None:
     # What they say at this level is about themselves: each request to llama.cpp, each start.
     for chatty in ("httpx", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.root.level))
-
-
-def _child(command: str, settings: Settings) -> Child:
-    argv = [sys.executable, "-m", "inkstream", command, "--child"]
-    # Bars that libraries draw, each step a line where stderr is no terminal, say what the status says.
-    quiet = {"TQDM_DISABLE": "1"}
-    return Child(command, argv, {**os.environ, **quiet, **as_environ(settings)})
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,11 +3,15 @@
 The two are siblings, so that each outlives the other: a new gateway finds the weights loaded. Each has two
 pipes to the parent that carry JSON lines:
 
-    its stdout      {"ready": …} · {"progress": true} · {"failed": {"code", "message"}}
-    its stdin       {"engine": {"phase": "restarting" | "given_up", "code", "message"}}, to the gateway only
+    its stdout      {"ready": …} · {"progress": true} · {"replace": {VARIABLE: value}}
+                    {"failed": {"code", "message"}}
+    its stdin       {"engine": {"phase": "restarting" | "given_up" | "replaced", "code", "message"}}, to the
+                    gateway only
 
 ``ready`` from the gateway is passed on. ``progress`` from the gateway says that the engine has been of use:
-its deaths so far count no more. ``failed`` is a child's own word on why it is about to exit.
+its deaths so far count no more. ``replace`` from the gateway asks for another engine, with these variables
+over those of the present one; ``replaced`` says that the present one is gone. ``failed`` is a child's own
+word on why it is about to exit.
 
 stdin is the lifeline too. It ends when the parent is gone, however that went, and then the child goes: no
 orphan keeps a GPU. ``lifeline`` and ``control_channel`` are the child's ends of the two pipes.
@@ -29,7 +33,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -71,8 +75,9 @@ class Supervisor:
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         """``on_ready`` is called once, with what the gateway says when it first serves."""
-        self._gateway = _Keeper(gateway, self._on_gateway_message)
-        self._engine = _Keeper(engine, lambda _: None) if engine is not None else None
+        self._gateway = Keeper(gateway, self._on_gateway_message)
+        self._engine = Keeper(engine, lambda _: None) if engine is not None else None
+        self._replacements: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._on_ready = on_ready
         self._grace_seconds = grace_seconds
         self._has_been_ready = False
@@ -107,7 +112,21 @@ class Supervisor:
             await asyncio.sleep(self._gateway.pause_seconds)
 
     async def _keep_engine(self) -> int:
-        """Never returns: an engine that is given up ends nothing."""
+        """Never returns: an engine that is given up ends nothing, and may be replaced."""
+        while True:
+            keeping = asyncio.ensure_future(self._keep_present_engine())
+            wanted = asyncio.ensure_future(self._replacements.get())
+            try:
+                await asyncio.wait([keeping, wanted], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                keeping.cancel()
+                wanted.cancel()
+                await asyncio.wait([keeping])
+            if not keeping.cancelled():
+                keeping.result()  # it never returns: it raises
+            await self._replace_engine(wanted.result())
+
+    async def _keep_present_engine(self) -> None:
         while self._engine is not None and self._given_up is None:
             code = await self._engine.live()
             word = self._word_on(self._engine, code)
@@ -116,17 +135,23 @@ class Supervisor:
                 self._given_up = {"engine": word}
             self._gateway.tell({"engine": word})
             await asyncio.sleep(self._engine.pause_seconds)
-        never: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        return await never
+        await asyncio.get_running_loop().create_future()
 
-    def _word_on(self, engine: _Keeper, code: int) -> dict[str, str]:
+    async def _replace_engine(self, variables: Mapping[str, str]) -> None:
+        if self._engine is not None:
+            await self._engine.stop(self._grace_seconds)
+            self._engine.change(variables)
+            self._given_up = None
+            self._gateway.tell({"engine": {"phase": "replaced"}})
+
+    def _word_on(self, engine: Keeper, code: int) -> dict[str, str]:
         end = f"the engine {ending(code)}"
         if code == NO_RESTART:
             return {"phase": "given_up", "code": "engine_unusable", "message": end} | engine.own_word
         if engine.is_exhausted:
             message = f"{end}; {STARTS} starts in a row were in vain"
             return {"phase": "given_up", "code": "engine_crashed", "message": message}
-        return {"phase": "restarting", "code": "engine_crashed", "message": f"{end}; starting it again"}
+        return {"phase": "restarting", "code": "engine_crashed", "message": end}
 
     def _on_gateway_message(self, message: dict[str, Any]) -> None:
         if "ready" in message:
@@ -136,6 +161,8 @@ class Supervisor:
                 self._on_ready(message["ready"])
         if "progress" in message and self._engine is not None:
             self._engine.deaths = 0
+        if "replace" in message:
+            self._replacements.put_nowait(message["replace"])
 
     def _on_signal(self, number: int, asked: asyncio.Future[int]) -> None:
         if not asked.done():
@@ -152,12 +179,14 @@ class Supervisor:
         for keeper in self._keepers():
             await keeper.stop(self._grace_seconds)
 
-    def _keepers(self) -> list[_Keeper]:
+    def _keepers(self) -> list[Keeper]:
         return [self._gateway] if self._engine is None else [self._gateway, self._engine]
 
 
-class _Keeper:
-    """One child and its present process. ``deaths`` are those since it was last of use."""
+class Keeper:
+    """One child and its present process. ``deaths`` are those since it was last of use, and ``own_word`` is
+    what the last process has said of its failure.
+    """
 
     def __init__(self, child: Child, on_message: Callable[[dict[str, Any]], None]) -> None:
         self.deaths = 0
@@ -175,6 +204,12 @@ class _Keeper:
         if self.deaths <= 1:
             return 0.0
         return min(BACK_OFF_SECONDS * 2.0 ** (self.deaths - 2), BACK_OFF_SECONDS_MAX)
+
+    def change(self, variables: Mapping[str, str]) -> None:
+        """The next process has these variables over the present ones, and a new life."""
+        before = os.environ if self._child.env is None else self._child.env
+        self._child = replace(self._child, env={**before, **variables})
+        self.deaths = 0
 
     async def live(self, first_word: dict[str, Any] | None = None) -> int:
         """Start it and stay until it has died; returns its exit code, negative for a signal."""
@@ -251,7 +286,8 @@ def _own_group() -> dict[str, Any]:
     if sys.platform == "win32":
         options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     else:
-        options = {"process_group": 0}
+        # Of a session of its own, too: uvloop, on which a gateway starts children, knows no other way.
+        options = {"start_new_session": True}
     return options
 
 

@@ -1,6 +1,6 @@
 /** The one module, beside `stream/`, that talks to the network. Addresses are relative to the page. */
 import { BackOff, pause } from './stream/backoff.ts'
-import type { Chat, Message, Run, Sampling, Settings } from './stream/wire.ts'
+import type { Chat, EngineStatus, Message, Model, Run, Sampling, Settings } from './stream/wire.ts'
 import type { World } from './stream/world.ts'
 
 const TIMEOUT_MS = 20_000
@@ -84,6 +84,24 @@ export interface Taken {
   readonly run: Run
   /** A chat without a title has taken it from this question. */
   readonly chat: Chat
+}
+
+/** A model that the server could load; null where a size is not known. */
+export interface ModelRow {
+  readonly name: string
+  readonly is_here: boolean
+  readonly size_bytes: number | null
+  readonly memory_bytes: number | null
+  readonly fits: boolean | null
+  readonly languages: string
+}
+
+export interface Models {
+  /** The one that answers, or is to, as it was asked for. */
+  readonly model: string
+  readonly can_switch: boolean
+  readonly engine: EngineStatus & Partial<Model>
+  readonly models: readonly ModelRow[]
 }
 
 export interface ContextUse {
@@ -185,12 +203,27 @@ export class Api {
     return this.#call('POST', `runs/${encodeURIComponent(run)}/stop`, {})
   }
 
+  /** Whether whoever uses this page may manage the server. */
+  async isAdmin(): Promise<boolean> {
+    return (await this.#call<{ role: string }>('GET', 'me')).role === 'admin'
+  }
+
+  /** For admins. */
+  models(): Promise<Models> {
+    return this.#call('GET', 'models')
+  }
+
+  /** For admins. Answers that are being written are finished first, or cut with `now`. */
+  switchModel(model: string, now: boolean): Promise<Omit<Models, 'models'>> {
+    return this.#call('PUT', 'model', { model, now })
+  }
+
   signIn(proof: Proof): Promise<void> {
     return this.#call('POST', 'session', proof)
   }
 
   async #call<T>(
-    method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: string,
     body?: unknown,
     headers: Record<string, string> = {},

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import inkstream
-from inkstream.api import account, article, chats, docs, native, openai, ops, transfer
+from inkstream.api import account, article, chats, docs, models, native, openai, ops, transfer
 from inkstream.api.body import BodyLimit
 from inkstream.api.errors import error_response
 from inkstream.api.guard import Guard
@@ -26,7 +26,7 @@ def create_app(services: Services) -> ASGIApp:
     settings = services.settings
     app = FastAPI(title="inkstream", version=inkstream.__version__, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (native, account, chats, transfer, article, openai, ops, docs):
+    for module in (native, account, models, chats, transfer, article, openai, ops, docs):
         app.include_router(module.router)
     app.mount("/", Page(settings))
     app.add_exception_handler(InkstreamError, _ours)

@@ -86,7 +86,7 @@ async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Respo
 def _told(here: Services, item: Item) -> bytes:
     match item:
         case Status():
-            return _frame("engine", engine_json(here.runs.engine, item))
+            return _frame("engine", _engine(here, item))
         case Changed(chat=chat):
             return _frame("chat", {"id": item.id, "chat": chat and chat_json(chat)})
         case Run():
@@ -94,9 +94,12 @@ def _told(here: Services, item: Item) -> bytes:
 
 
 def _snapshot(here: Services, runs: list[Run]) -> bytes:
-    engine = here.runs.engine
-    told = {"build": here.build, "engine": engine_json(engine, engine.status)}
+    told = {"build": here.build, "engine": _engine(here, here.runs.engine.status)}
     return _frame("snapshot", {"runs": [run_json(run) for run in runs], **told})
+
+
+def _engine(here: Services, status: Status) -> dict[str, Any]:
+    return engine_json(here.runs.engine, status, here.switching.switch)
 
 
 def _frame(event: str, payload: dict[str, Any]) -> bytes:
@@ -109,6 +112,6 @@ def _frame(event: str, payload: dict[str, Any]) -> bytes:
 @router.get("/status")
 async def status(request: Request) -> Response:
     here = services(request)
-    engine = engine_json(here.runs.engine, here.runs.engine.status)
+    engine = _engine(here, here.runs.engine.status)
     limits = {"stream_chars": here.settings.stream_chars, "body_kib": here.settings.body_kib}
     return json_response({"version": inkstream.__version__, "engine": engine, "limits": limits})

@@ -165,7 +165,7 @@ def _served(here: Services) -> str:
     try:
         return here.runs.engine.describe().model
     except EngineLost:
-        return here.settings.model
+        return here.switching.model
 
 
 def _require_model(here: Services, name: str) -> None:
@@ -173,7 +173,7 @@ def _require_model(here: Services, name: str) -> None:
 
     Raises NotFound, or Overloaded while no engine is there to tell.
     """
-    if name in ("", here.settings.model):
+    if name in ("", here.switching.model):
         return
     try:
         served = here.runs.engine.describe().model

@@ -24,6 +24,7 @@ from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
 from inkstream.news import News
 from inkstream.runs import Runs
+from inkstream.switching import Exchange, Switching
 
 READER_RETRY_SECONDS = 10  # nobody knows when a reader leaves
 
@@ -40,6 +41,7 @@ class Services:
     door: Door
     history: History
     runs: Runs
+    switching: Switching
     streams: OpenStreams
     build: str | None = field(default_factory=build_of_page)
 
@@ -80,9 +82,14 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, engine: Engine, streams: OpenStreams, on_progress: Callable[[], None]
+    settings: Settings,
+    engine: Engine,
+    streams: OpenStreams,
+    on_progress: Callable[[], None],
+    exchange: Exchange | None = None,
 ) -> AsyncIterator[Services]:
-    """Open the data folder and go on with what a dead process left there.
+    """Open the data folder and go on with what a dead process left there. Without an ``exchange`` the model
+    cannot be switched.
 
     Raises FolderInUse, LogUnwritable, LogError.
     """
@@ -94,10 +101,11 @@ async def open_services(
             async with (
                 Accounts.open(settings.data_dir, settings.key) as accounts,
                 Runs.open(log, history, engine, settings, news, on_progress) as runs,
+                Switching.open(settings, runs, news, exchange) as switching,
                 _watched(accounts, streams),
             ):
                 door = Door(settings, accounts)
-                yield Services(settings, accounts, door, history, runs, streams)
+                yield Services(settings, accounts, door, history, runs, switching, streams)
         finally:
             await history.aclose()
     finally:

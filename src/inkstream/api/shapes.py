@@ -10,6 +10,7 @@ from inkstream.engines import Engine, Phase, Status
 from inkstream.errors import EngineLost
 from inkstream.history import Chat, Match, Message
 from inkstream.log import Run
+from inkstream.switching import Switch
 
 
 def chat_json(chat: Chat) -> dict[str, Any]:
@@ -64,9 +65,10 @@ def run_json(run: Run) -> dict[str, Any]:
     }
 
 
-def engine_json(engine: Engine, status: Status) -> dict[str, Any]:
+def engine_json(engine: Engine, status: Status, switch: Switch | None) -> dict[str, Any]:
     """What the engine does, and once it is ready what is in it and how it draws where nothing is said."""
-    return asdict(status) | (_model(engine) if status.phase is Phase.READY else {})
+    told = asdict(status) | {"switch": switch and asdict(switch)}
+    return told | (_model(engine) if status.phase is Phase.READY else {})
 
 
 def _model(engine: Engine) -> dict[str, Any]:

@@ -269,12 +269,15 @@ async def create(
     guesses for ``torch`` what the other will say.
 
     It loads while the block runs, and its status tells how that goes, a failure included. All but
-    ``scripted`` need ``weights``. Raises ConfigError for a bad script.
+    ``scripted`` need ``weights``: its model is a script, where it is a JSON file. Raises ConfigError for a
+    bad script, ModelError.
     """
     if settings.engine == "scripted":
         from inkstream.engines.scripted import Script, Scripted  # noqa: PLC0415 - the chosen one alone
 
-        scripted = Scripted(Script.parse(settings.script))
+        is_file = settings.model.endswith(".json")
+        script = Script.read(Path(settings.model)) if is_file else Script.parse(settings.script)
+        scripted = Scripted(script)
         try:
             yield scripted
         finally:

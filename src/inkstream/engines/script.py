@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import orjson
 
-from inkstream.errors import ConfigError
+from inkstream.errors import ConfigError, ModelError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """What the engine does. ``crash_on``, ``fail_on`` and ``stall_on`` are looked for in the whole prompt.
 
-    ``answer`` None stands for ``answer_tokens`` tokens drawn from prompt and seed. Rates of 0 mean as fast
-    as possible. A prompt with ``crash_on`` in it kills the process behind ``crash_after_tokens`` new tokens;
-    with ``crash_after_tokens`` alone every prompt does.
+    ``name`` is the model's. ``answer`` None stands for ``answer_tokens`` tokens drawn from prompt and seed.
+    Rates of 0 mean as fast as possible. A prompt with ``crash_on`` in it kills the process behind
+    ``crash_after_tokens`` new tokens; with ``crash_after_tokens`` alone every prompt does.
 
     ``in_step``: the paced answers get their tokens in the same turn of the event loop, as a batching engine
     gives them; otherwise each by its own clock. ``tokens_per_chunk`` is how many an unpaced answer gives at
     a time.
     """
 
+    name: str = "scripted"
     answer: str | None = None
     answer_tokens: int = 200
     think: bool = False
@@ -51,6 +53,16 @@ class Script:
             value = getattr(self, setting.name)
             if isinstance(value, int | float) and value < 0:
                 raise ConfigError(f"script: '{setting.name}' has value {value}. It must not be negative.")
+
+    @classmethod
+    def read(cls, path: Path) -> Script:
+        """From a JSON file. Raises ModelError, ConfigError."""
+        try:
+            return cls.parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ModelError(f"There is no file {path}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path} cannot be read: {error}.", code="model_unreadable") from error
 
     @classmethod
     def parse(cls, text: str) -> Script:

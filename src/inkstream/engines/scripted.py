@@ -85,8 +85,8 @@ class Scripted:
         said = orjson.dumps([self.script.answer, self.script.think, self.script.context, self.speech.pieces])
         return Capabilities(
             engine="scripted",
-            model="scripted",
-            fingerprint=f"scripted:{hashlib.sha256(said).hexdigest()[:16]}",
+            model=self.script.name,
+            fingerprint=f"{self.script.name}:{hashlib.sha256(said).hexdigest()[:16]}",
             context_length=self.script.context,
             slots=self.script.slots,
             continues=self.script.continues,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inkstream.machine import Memory, bytes_needed, memory
-from inkstream.models.catalog import ALIASES, Form
+from inkstream.models.catalog import ALIASES, Form, name_of
 from inkstream.models.failures import Patience
 from inkstream.models.obtain import fetch
 from inkstream.models.progress import Download
@@ -47,6 +47,33 @@ def catalog(context_tokens: int = 8192) -> list[Alias]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model: by its alias, or found on this disk under another name. ``path`` is empty if not here."""
+
+    name: str
+    size_bytes: int
+    memory_bytes: int
+    fits: bool
+    languages: str
+    path: str
+
+
+def rows(local: list[Model], catalog: list[Alias], context_tokens: int) -> list[Row]:
+    """What is here first, then what could be pulled."""
+    total = memory().total_bytes
+    languages = {alias.name: alias.languages for alias in catalog}
+    here = []
+    for model in local:
+        needed = memory_needed(model, context_tokens)
+        fits = needed <= total
+        where = str(model.path)
+        here.append(Row(model.name, model.size_bytes, needed, fits, languages.get(model.name, ""), where))
+    names = {row.name for row in here}
+    others = [alias for alias in catalog if alias.name not in names]
+    return here + [Row(a.name, a.size_bytes, a.memory_bytes, a.fits, a.languages, "") for a in others]
+
+
 __all__ = [
     "Alias",
     "Download",
@@ -54,9 +81,12 @@ __all__ = [
     "Memory",
     "Model",
     "Patience",
+    "Row",
     "catalog",
     "fetch",
     "local",
     "memory",
     "memory_needed",
+    "name_of",
+    "rows",
 ]

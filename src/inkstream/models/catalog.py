@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from inkstream.errors import ModelError
 from inkstream.models import checkpoint
@@ -196,6 +197,17 @@ _ENTRIES = (
 )
 
 ALIASES: Mapping[str, Entry] = {entry.alias: entry for entry in _ENTRIES}
+
+
+def name_of(text: str) -> str:
+    """What people write for a model as a name: of the address of a hub's page what the page shows."""
+    if not text.startswith(("https://", "http://")):
+        return text
+    path = unquote(urlsplit(text).path).strip("/").removeprefix("models/").split("/")
+    # OWNER/REPO/blob/REVISION/FILE, or OWNER/REPO/file/view/REVISION/FILE
+    file = "/".join(path[5:] if path[2:3] == ["file"] else path[4:])
+    repo = "/".join(path[:2])
+    return f"{repo}:{file}" if file.lower().endswith(".gguf") else repo
 
 
 def parse(name: str, aliases: Mapping[str, Entry] = ALIASES, form: Form = "gguf") -> Path | Wish:

@@ -1,20 +1,22 @@
 /** What stands around the conversation: its settings, its context, the model that answers, the shortcuts. */
 import { createContext } from 'svelte'
-import type { Api } from '../api.ts'
+import { ApiError, type Api, type Models } from '../api.ts'
 import { ownBuild } from '../build.ts'
 import type { Conversation } from '../conversation.svelte.ts'
 import { Shortcuts } from '../shortcuts/shortcuts.svelte.ts'
-import type { Message, Model } from '../stream/wire.ts'
+import type { Message, Model, Switch } from '../stream/wire.ts'
 import type { World } from '../stream/world.ts'
 import { Meter } from './meter.svelte.ts'
 import { Presets } from './presets.svelte.ts'
 
-export type Dialog = 'settings' | 'shortcuts'
+export type Dialog = 'settings' | 'model' | 'shortcuts'
 
 export class Panel {
   dialog = $state.raw<Dialog | null>(null)
   /** What was in the engine when it was last ready. */
   model = $state.raw<Model | null>(null)
+  /** Whether whoever is here may choose another model. */
+  isAdmin = $state.raw(false)
   readonly conversation: Conversation
   readonly meter: Meter
   readonly presets = new Presets()
@@ -35,6 +37,15 @@ export class Panel {
     return this.#lacksPart || (this.#build !== null && build !== null && build !== this.#build)
   }
 
+  /** Another model is on its way, or could not be had. */
+  get switch(): Switch | null {
+    return this.conversation.engine?.switch ?? null
+  }
+
+  get isSwitching(): boolean {
+    return this.switch !== null && this.switch.stage !== 'failed'
+  }
+
   notePartMissing(): void {
     this.#lacksPart = true
   }
@@ -42,6 +53,25 @@ export class Panel {
   noteModel(): void {
     const { engine } = this.conversation
     if (engine?.model !== undefined) this.model = engine as Model
+  }
+
+  async noteRole(): Promise<void> {
+    try {
+      this.isAdmin = await this.#api.isAdmin()
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error
+      this.isAdmin = false
+    }
+  }
+
+  /** Those that the server could load. Throws an `ApiError`. */
+  models(): Promise<Models> {
+    return this.#api.models()
+  }
+
+  /** Answers that are being written are finished first, or cut with `now`. Throws an `ApiError`. */
+  async switchModel(model: string, now: boolean): Promise<void> {
+    await this.#api.switchModel(model, now)
   }
 
   /** An answer with everything that it was made with. Throws an `ApiError`. */

@@ -105,12 +105,27 @@ export interface DownloadDetail {
   readonly notice?: { readonly en: string; readonly zh: string }
 }
 
+export type SwitchStage = 'fetching' | 'waiting' | 'loading' | 'returning' | 'failed'
+
+/** Another model is being put into the engine, or could not be. */
+export interface Switch {
+  readonly model: string
+  readonly stage: SwitchStage
+  readonly share: number | null
+  readonly detail: DownloadDetail
+  /** How many answers are waited for. */
+  readonly answers: number
+  readonly code: string | null
+  readonly message: string | null
+}
+
 export interface EngineStatus {
   readonly phase: EnginePhase
   readonly share?: number | null
   readonly detail?: DownloadDetail
   readonly code?: string | null
   readonly message?: string | null
+  readonly switch?: Switch | null
 }
 
 /** What is in an engine that is ready. */

@@ -81,7 +81,23 @@ class LinkEngine:
             await self._changed.wait()
         return self.status
 
-    def give_up(self, verdict: Status) -> None:
+    @property
+    def reported(self) -> Status:
+        """What the engine itself has said last, whatever stands for it."""
+        return self._reported
+
+    async def reported_after(self, seen: Status) -> Status:
+        while self._reported == seen:
+            await self._changed.wait()
+        return self._reported
+
+    async def reconnect(self) -> None:
+        """Drop the connection. What is reported from now on comes from whoever is found there next."""
+        if self._connection is not None:
+            self._connection.drop()
+            await self._connection.lost.wait()
+
+    def show(self, verdict: Status) -> None:
         """Let ``verdict`` stand for the status, whatever the connection says, until ``resume``."""
         self._verdict = verdict
         self._wake_watchers()

@@ -1,0 +1,309 @@
+"""The model is switched while the server runs: real processes that are asked, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from httpx_sse import aconnect_sse
+
+from tests.fake_hub import fake_hub
+from tests.test_api import ask, first_text
+from tests.test_serving import address_of, child_of, finished, inkstream, until_ready
+from tests.test_status import require
+from tests.tiny_gguf import tiny_gguf
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the children in /proc"),
+]
+
+ANSWER = " ".join(f"word{number}" for number in range(150))
+Engine = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    process: Process
+    url: str
+    http: httpx.AsyncClient
+
+    async def switch(self, model: str | Path, *, now: bool = False) -> httpx.Response:
+        return await self.http.put("/api/model", json={"model": str(model), "now": now})
+
+    async def news(self) -> AsyncGenerator[Engine]:
+        """What is told of the engine: now, and whenever it changes."""
+        async with aconnect_sse(self.http, "GET", "/api/live") as source:
+            async for event in source.aiter_sse():
+                if event.event == "snapshot":
+                    require("snapshot", json.loads(event.data))
+                    yield json.loads(event.data)["engine"]
+                if event.event == "engine":
+                    require("engine", json.loads(event.data))
+                    yield json.loads(event.data)
+
+    async def until(self, condition: Callable[[Engine], object]) -> list[Engine]:
+        """All that is told up to what is waited for."""
+        told = []
+        async with asyncio.timeout(30), aclosing(self.news()) as news:
+            async for engine in news:
+                told.append(engine)
+                if condition(engine):
+                    return told
+        raise AssertionError(told[-1])
+
+    async def ended(self, message: str) -> dict[str, Any]:
+        async with asyncio.timeout(30):
+            while True:
+                found: dict[str, Any] = (await self.http.get(f"/api/messages/{message}")).json()
+                if found["state"] in ("done", "stopped", "failed"):
+                    return found
+                await asyncio.sleep(0.05)
+
+    async def went_on(self, message: str) -> None:
+        """An answer that was cut has all of its text."""
+        found = await self.ended(message)
+        assert (found["state"], text_of(found)) == ("done", ANSWER)
+        events = (await self.http.get(f"/api/runs/{found['run']}/events")).text
+        assert "\nid: 1:" in events
+        assert "\nid: 2:" in events
+
+    def kill(self, child: str) -> None:
+        os.kill(child_of(self.process, child), signal.SIGKILL)
+
+
+@asynccontextmanager
+async def served(folder: Path, *arguments: str, **environ: str) -> AsyncIterator[Served]:
+    async with inkstream(folder, "serve", "--port", "0", *arguments, **environ) as process:
+        url = await address_of(process)
+        await until_ready(url)
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as http:
+            yield Served(process, url, http)
+
+
+def script(folder: Path, name: str, **fields: Any) -> str:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"name": name, "answer": ANSWER, "tokens_per_second": 100, **fields}))
+    return str(path)
+
+
+def scripted(folder: Path, tokens_per_second: int = 100) -> Any:
+    """A server whose model is the script a, by the environment. It never answers what is endless."""
+    model = script(folder, "a", tokens_per_second=tokens_per_second, stall_on="endless")
+    return served(folder, "--engine", "scripted", INKSTREAM_MODEL=model)
+
+
+def is_over(engine: Engine) -> bool:
+    return engine["phase"] == "ready" and (engine["switch"] is None or engine["switch"]["stage"] == "failed")
+
+
+def is_at(stage: str) -> Callable[[Engine], bool]:
+    return lambda engine: bool(engine["switch"] and engine["switch"]["stage"] == stage)
+
+
+def text_of(message: dict[str, Any]) -> str:
+    return "".join(part["text"] for part in message["parts"])
+
+
+async def test_answers_are_finished_first_and_new_questions_wait_for_the_new_model(tmp_path: Path) -> None:
+    other = script(tmp_path, "b", load_seconds=0.5)
+    async with scripted(tmp_path) as it:
+        endless = (await ask(it.http, "endless"))["run"]["id"]
+        first = await ask(it.http)
+        assert (await it.switch(other)).status_code == 202
+        told = await it.until(lambda engine: is_at("waiting")(engine) and engine["switch"]["answers"] == 1)
+        assert told[-1]["model"] == "a"
+        second = await ask(it.http)
+        again = await it.switch(other)
+        assert (again.status_code, again.json()["error"]["code"]) == (409, "switch_under_way")
+        await it.http.post(f"/api/runs/{endless}/stop")
+        told = await it.until(is_over)
+        assert any(engine["phase"] == "loading" and engine["share"] for engine in told)
+        assert told[-1]["model"] == "b"
+        for asked, model in ((first, "a"), (second, "b")):
+            message = await it.ended(asked["message"]["id"])
+            assert (message["state"], message["made_with"]["model"]) == ("done", model)
+            assert text_of(message) == ANSWER
+        assert (await it.switch(other)).status_code == 200
+
+
+async def test_what_is_cut_is_kept_and_goes_on_when_asked_to(tmp_path: Path) -> None:
+    async with scripted(tmp_path, tokens_per_second=15) as it:
+        cut = await ask(it.http)
+        await first_text(it.http, cut["run"]["id"])
+        await it.switch(script(tmp_path, "b"), now=True)
+        message = await it.ended(cut["message"]["id"])
+        assert (message["state"], message["error"]["code"]) == ("failed", "model_changed")
+        kept = text_of(message)
+        assert 0 < len(kept) < len(ANSWER)
+        path = f"/api/chats/{message['chat']}/messages"
+        assert (await it.http.post(path, json={"continue": message["id"]})).status_code == 202
+        message = await it.ended(message["id"])
+        assert (message["state"], message["made_with"]["model"]) == ("done", "b")
+        assert text_of(message).startswith(kept)
+
+
+async def test_an_engine_that_dies_while_it_loads_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    async with scripted(tmp_path, tokens_per_second=50) as it:
+        asked = await ask(it.http)
+        await first_text(it.http, asked["run"]["id"])
+        await it.switch(script(tmp_path, "b", load_seconds=60), now=True)
+        await it.until(lambda engine: engine["phase"] == "loading" and engine["share"])
+        it.kill("engine")
+        told = await it.until(is_over)
+        assert told[-1]["model"] == "a"
+        assert told[-1]["switch"]["code"] == "engine_crashed"
+        assert "SIGKILL" in told[-1]["switch"]["message"]
+        # Nobody saw an engine that was given up, and the answer goes on where it was cut.
+        assert {engine["phase"] for engine in told} <= {"loading", "ready", "connecting"}
+        await it.went_on(asked["message"]["id"])
+
+
+async def test_a_gateway_that_dies_in_mid_switch_comes_back_to_the_model_before(tmp_path: Path) -> None:
+    async with scripted(tmp_path, tokens_per_second=50) as it:
+        asked = await ask(it.http)
+        await first_text(it.http, asked["run"]["id"])
+        await it.switch(script(tmp_path, "b", load_seconds=2), now=True)
+        await it.until(lambda engine: engine["phase"] == "loading" and engine["share"])
+        it.kill("gateway")
+        await until_ready(it.url)
+        told = await it.until(is_over)
+        assert (told[-1]["model"], told[-1]["switch"]["code"]) == ("a", "switch_interrupted")
+        await it.went_on(asked["message"]["id"])
+        # It is no obstacle to trying again.
+        assert (await it.switch(script(tmp_path, "b"))).status_code == 202
+        assert (await it.until(is_over))[-1]["model"] == "b"
+        it.kill("gateway")
+        await until_ready(it.url)
+        assert (await it.http.get("/api/models")).json()["model"].endswith("b.json")
+
+
+async def test_a_choice_outlives_the_server_until_somebody_configures_another(tmp_path: Path) -> None:
+    async with scripted(tmp_path) as it:
+        await it.switch(script(tmp_path, "b"))
+        await it.until(is_over)
+
+    for model, answers in (("a", "b"), ("c", "c")):
+        configured = {"INKSTREAM_MODEL": script(tmp_path, model)}
+        async with served(tmp_path, "--engine", "scripted", **configured) as it:
+            assert (await it.http.get("/api/status")).json()["engine"]["model"] == answers
+
+
+async def test_a_model_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
+    async with scripted(tmp_path) as it:
+        engine = child_of(it.process, "engine")
+        await it.switch(tmp_path / "nowhere.json")
+        told = await it.until(is_over)
+        assert (told[-1]["model"], told[-1]["switch"]["code"]) == ("a", "model_not_found")
+        assert child_of(it.process, "engine") == engine
+        fetching = await it.http.get("/api/models")
+        require("models", fetching.json())
+
+
+async def test_an_engine_that_runs_apart_is_not_switched(tmp_path: Path) -> None:
+    joined = ("--engine", "scripted", "--engine-url", "tcp://127.0.0.1:9")
+    async with inkstream(tmp_path, "serve", "--port", "0", *joined) as process:
+        url = await address_of(process)
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            assert not (await http.get("/api/models")).json()["can_switch"]
+            reply = await http.put("/api/model", json={"model": "qwen2-0.5b"})
+            assert (reply.status_code, reply.json()["error"]["code"]) == (409, "engine_apart")
+
+
+# With models
+
+
+async def test_a_question_that_waits_is_put_to_the_new_model_in_its_own_words(
+    tmp_path: Path, smollm2: Path, qwen2: Path
+) -> None:
+    sampling = {"temperature": 0, "max_tokens": 60}
+    async with llama(tmp_path, smollm2) as it:
+        writing = await ask(it.http, "Write a long story.", sampling=sampling)
+        await first_text(it.http, writing["run"]["id"])
+        await it.switch(qwen2)
+        await it.until(is_at("waiting"))
+        waiting = await ask(it.http, "墨水在宣纸上慢慢洇开", sampling=sampling | {"max_tokens": 8})
+        message = await it.ended(waiting["message"]["id"])
+        assert (message["state"], message["made_with"]["model"]) == ("done", str(qwen2))
+        asked_again = await ask(it.http, "墨水在宣纸上慢慢洇开", sampling=sampling | {"max_tokens": 8})
+        again = await it.ended(asked_again["message"]["id"])
+        assert message["usage"]["prompt_tokens"] == again["usage"]["prompt_tokens"]
+        assert (await it.ended(writing["message"]["id"]))["state"] == "done"
+
+
+async def test_a_file_that_llama_does_not_load_gives_way_to_the_one_before(
+    tmp_path: Path, smollm2: Path
+) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(tiny_gguf())
+    async with llama(tmp_path, smollm2) as it:
+        await it.switch(broken)
+        told = await it.until(is_over)
+        assert told[-1]["model"] == str(smollm2)
+        assert told[-1]["switch"]["message"]
+        assert any(is_at("returning")(engine) for engine in told)
+        message = await it.ended((await ask(it.http, sampling={"max_tokens": 3}))["message"]["id"])
+        assert message["state"] == "done"
+
+
+async def test_a_download_is_told_to_everybody_while_the_model_before_answers(
+    tmp_path: Path, smollm2: Path, qwen2: Path
+) -> None:
+    async with fake_hub() as hub:
+        hub.add("Ink/Tiny-GGUF", "tiny-q4_k_m.gguf", await asyncio.to_thread(qwen2.read_bytes))
+        hubs = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": "http://127.0.0.1:9"}
+        async with llama(tmp_path, smollm2, **hubs) as it:
+            address = f"{hub.url}/Ink/Tiny-GGUF/blob/main/tiny-q4_k_m.gguf"
+            await it.switch(address)
+            told = await it.until(is_over)
+            shares = [engine["switch"]["share"] for engine in told if is_at("fetching")(engine)]
+            assert any(share for share in shares)
+            assert all(engine["phase"] == "ready" for engine in told if is_at("fetching")(engine))
+            assert told[-1]["model"] == "Ink/Tiny-GGUF:tiny-q4_k_m.gguf"
+            rows = (await it.http.get("/api/models")).json()["models"]
+            (here,) = [row for row in rows if row["is_here"]]
+            assert here["name"] == told[-1]["model"]
+            assert here["size_bytes"] == len(hub.repos["Ink/Tiny-GGUF"]["tiny-q4_k_m.gguf"])
+
+
+def llama(folder: Path, model: Path, **environ: str) -> Any:
+    few = ("--engine", "llama", "--context", "512", "--slots", "2")
+    return served(folder, *few, INKSTREAM_MODEL=str(model), **environ)
+
+
+# From the console
+
+
+async def test_the_console_shows_switches_and_says_why_not(tmp_path: Path) -> None:
+    key = {"INKSTREAM_KEY": "secret"}
+    other = script(tmp_path, "b")
+    async with inkstream(
+        tmp_path, "serve", "--port", "0", "--engine", "scripted", INKSTREAM_MODEL=script(tmp_path, "a"), **key
+    ) as process:
+        url = await address_of(process)
+        await until_ready(url)
+        where = ("model", "--url", url)
+        code, out, err = await finished(tmp_path, *where)
+        assert (code, out) == (2, "")
+        assert "--key" in err
+        code, out, err = await finished(tmp_path, *where, other, **key)
+        assert (code, out) == (0, "b answers\n"), err
+        code, out, _ = await finished(tmp_path, *where, "--key", "secret")
+        assert (code, out.split()) == (0, ["b", "ready"])
+        code, out, err = await finished(tmp_path, *where, str(tmp_path / "nowhere.json"), **key)
+        assert (code, out) == (2, "")
+        assert "nowhere.json" in err
+    code, out, err = await finished(tmp_path, *where)
+    assert (code, out) == (2, "")
+    assert "no server answers" in err
