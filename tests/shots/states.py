@@ -84,6 +84,14 @@ def settings(stage: Stage) -> None:
     expect(stage.page.get_by_test_id("settings")).to_be_visible()
 
 
+def models(stage: Stage) -> None:
+    """There is none yet, and all that could be are offered."""
+    stage.serve(ENGINE="llama", OFFLINE="true")
+    stage.page.get_by_test_id("open-settings").click()
+    stage.page.get_by_test_id("choose-model").click()
+    expect(stage.page.get_by_role("radio").first).to_be_visible()
+
+
 def shortcuts(stage: Stage) -> None:
     stage.visit().get_by_test_id("open-shortcuts").click()
     expect(stage.page.get_by_test_id("shortcut-list")).to_be_visible()
@@ -214,6 +222,7 @@ STATES: dict[str, Callable[[Stage], None]] = {
     "editing": editing,
     "found": found,
     "settings": settings,
+    "models": models,
     "shortcuts": shortcuts,
     "thinking": show("thinking"),
     "thinking-live": thinking_live,

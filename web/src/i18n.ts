@@ -621,6 +621,7 @@ export class Numbers {
   readonly #percent: Intl.NumberFormat
   readonly #kilo: Intl.NumberFormat
   readonly #mega: Intl.NumberFormat
+  readonly #giga: Intl.NumberFormat
   readonly #plain: Intl.NumberFormat
   readonly #seconds: Intl.NumberFormat
   readonly #minutes: Intl.NumberFormat
@@ -643,6 +644,7 @@ export class Numbers {
     this.#percent = new Intl.NumberFormat(language, { style: 'percent' })
     this.#kilo = unit('kilobyte')
     this.#mega = unit('megabyte', 1)
+    this.#giga = unit('gigabyte', 1)
     this.#plain = new Intl.NumberFormat(language)
     this.#seconds = unit('second')
     this.#minutes = unit('minute')
@@ -672,7 +674,8 @@ export class Numbers {
   }
 
   bytes(value: number): string {
-    return value < 1e6 ? this.#kilo.format(value / 1e3) : this.#mega.format(value / 1e6)
+    if (value < 1e6) return this.#kilo.format(value / 1e3)
+    return value < 1e9 ? this.#mega.format(value / 1e6) : this.#giga.format(value / 1e9)
   }
 
   /** A time that was measured. */
