@@ -73,7 +73,7 @@ def serve(arguments: Namespace, say: Words) -> int:
     settings = _settings(arguments)
     _refuse_what_cannot_work(settings, say)
     if not settings.engine_url:
-        settings = chosen.begin(settings, is_named=arguments.model is not None)
+        settings = _as_chosen(settings, say, is_named=arguments.model is not None)
 
     def announce(url: str) -> None:
         stop = say("Ctrl-C stops it", "按 Ctrl-C 停止")
@@ -82,6 +82,17 @@ def serve(arguments: Namespace, say: Words) -> int:
             webbrowser.open(url)
 
     return serving.serve(settings, announce)
+
+
+def _as_chosen(settings: Settings, say: Words, *, is_named: bool) -> Settings:
+    now = chosen.begin(settings, is_named=is_named)
+    if now.model != settings.model:
+        text = say(
+            f"{now.model} was chosen while the server ran; --model brings another back",
+            f"沿用运行时选定的 {now.model}；可用 --model 另行指定",
+        )
+        print(f"inkstream: {text}", file=sys.stderr)
+    return now
 
 
 def gateway(arguments: Namespace, _: Words) -> int:

@@ -230,6 +230,8 @@ def _model_extras(options: argparse._ArgumentGroup, say: Words) -> None:
     options.add_argument("name", nargs="?", metavar="NAME", help=text)
     text = say("do not wait for answers that are being written", "不等待正在书写的回答")
     options.add_argument("--now", action="store_true", help=text)
+    text = say("call the switch off that is under way", "取消正在进行的切换")
+    options.add_argument("--cancel", action="store_true", help=text)
     text = say("where the server is [of the settings]", "服务器地址 [取自设置]")
     options.add_argument("--url", metavar="URL", help=text)
     _json_extras(options, say)

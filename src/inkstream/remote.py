@@ -29,6 +29,9 @@ def run(arguments: Namespace, settings: Settings, say: Words, on_line: Callable[
     Raises ConfigError where the server refuses, does not answer, or the switch fails.
     """
     with _client(arguments.url or _address(settings), settings.key) as http:
+        if arguments.cancel:
+            model = _answered(http, "DELETE", "model")["model"]
+            return say(f"called off: {model} stays", f"已取消，仍使用 {model}")
         if not arguments.name:
             return _shown(_answered(http, "GET", "models"), arguments, say)
         wish = {"model": arguments.name, "now": arguments.now}

@@ -31,9 +31,10 @@ class Supervised:
         self._replaced: asyncio.Future[None] | None = None
         self._death: asyncio.Future[EngineLost] | None = None  # there is one while an engine is on trial
         left = chosen.read(settings.data_dir)
-        if left is not None and left.trying:
-            # An engine that a dead gateway was trying: no answer may meet it before the other is restored.
-            link.show(Status(Phase.LOADING))
+        # An engine that a dead gateway was trying: no answer may meet it before the other is restored.
+        self._is_covered = left is not None and left.trying != ""
+        if self._is_covered:
+            self._cover()
 
     def hear(self, word: dict[str, Any]) -> None:
         phase = word.get("phase")
@@ -44,6 +45,8 @@ class Supervised:
         if self._death is not None:
             if not self._death.done():
                 self._death.set_result(EngineLost(word["message"], code=word["code"]))
+        elif self._is_covered:
+            pass  # it is about an engine that is being replaced
         elif phase == Phase.GIVEN_UP:
             self._link.show(Status(Phase.GIVEN_UP, code=word.get("code"), message=word.get("message")))
         else:
@@ -64,21 +67,29 @@ class Supervised:
             raise ModelError(why["message"], code=why["code"])
 
     async def load(self, model: str, on_progress: Callable[[Status], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._death = loop.create_future()
+        await self._replace(model)
+        self._death = asyncio.get_running_loop().create_future()
         try:
-            await self._replace(model)
             await self._until_ready(self._death, on_progress)
         finally:
             self._death = None
-        self._link.resume()
+        self._uncover()
 
     async def restore(self, model: str) -> None:
         await self._replace(model)
+        self._uncover()
+
+    def _cover(self) -> None:
+        """Everybody sees an engine that loads, whatever becomes of the one that is there."""
+        self._is_covered = True
+        self._link.show(Status(Phase.LOADING))
+
+    def _uncover(self) -> None:
+        self._is_covered = False
         self._link.resume()
 
     async def _replace(self, model: str) -> None:
-        self._link.show(Status(Phase.LOADING))
+        self._cover()
         self._replaced = asyncio.get_running_loop().create_future()
         self._tell({"replace": {env_name("model"): model}})
         await self._replaced

@@ -142,6 +142,18 @@ class Switching:
         status = self._runs.engine.status
         return status.phase is not Phase.GIVEN_UP and "notice" not in status.detail
 
+    async def call_off(self) -> None:
+        """All is as it was, while that is possible: what has been downloaded is kept for another time.
+
+        Raises Conflict ``no_switch``, and ``too_late`` once the engine is being replaced.
+        """
+        if self._task is None or not self.is_under_way:
+            raise Conflict("no switch is under way.", code="no_switch")
+        if self._switch is None or self._switch.stage not in (Stage.FETCHING, Stage.WAITING):
+            raise Conflict("the engine is being replaced: switch again when it is ready.", code="too_late")
+        await self._end()
+        self._say(None)
+
     async def _switch_to(self, exchange: Exchange, model: str, *, now: bool) -> None:
         try:
             await exchange.fetch(model, lambda download: self._tell_download(model, download))

@@ -218,6 +218,11 @@ export class Api {
     return this.#call('PUT', 'model', { model, now })
   }
 
+  /** For admins. Refused once the engine is being replaced. */
+  async callOffSwitch(): Promise<void> {
+    await this.#call('DELETE', 'model')
+  }
+
   signIn(proof: Proof): Promise<void> {
     return this.#call('POST', 'session', proof)
   }

@@ -47,6 +47,15 @@ async def switch_model(request: Request, body: ModelIn) -> Response:
     return json_response(_state(here), 202 if has_begun else 200)
 
 
+@router.delete("/model")
+async def call_off_switch(request: Request) -> Response:
+    """Call the switch off that is under way, as long as the present model answers."""
+    require_admin(request)
+    here = services(request)
+    await here.switching.call_off()
+    return json_response(_state(here))
+
+
 def _state(here: Services) -> dict[str, Any]:
     engine, switching = here.runs.engine, here.switching
     told = engine_json(engine, engine.status, switching.switch)

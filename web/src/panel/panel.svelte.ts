@@ -74,6 +74,11 @@ export class Panel {
     await this.#api.switchModel(model, now)
   }
 
+  /** The present model stays. Throws an `ApiError`. */
+  callOffSwitch(): Promise<void> {
+    return this.#api.callOffSwitch()
+  }
+
   /** An answer with everything that it was made with. Throws an `ApiError`. */
   message(id: string): Promise<Message> {
     return this.#api.message(id)
