@@ -8,7 +8,7 @@ import pytest
 
 from inkstream.machine import Memory
 from inkstream.models import Model, catalog, memory, memory_needed
-from inkstream.models.catalog import ALIASES, FALLBACK, SAFE_FILE, Wish, choose, parse, sampling_of
+from inkstream.models.catalog import ALIASES, FALLBACK, SAFE_FILE, Wish, choose, name_of, parse, sampling_of
 from tests.tiny_gguf import tiny_gguf
 
 LISTING = [
@@ -107,3 +107,21 @@ def test_the_catalog_says_what_fits_this_machine() -> None:
     assert rows["qwen2-0.5b"].memory_bytes == 397_805_248 + 12_288 * 8192 + (300 << 20)
     assert [row.size_bytes for row in catalog()] == sorted(row.size_bytes for row in catalog())
     assert not any(alias.fits for alias in catalog(10**12))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("qwen2-0.5b", "qwen2-0.5b"),
+        ("~/models/mine.gguf", "~/models/mine.gguf"),
+        ("https://hub.test/Qwen/Qwen2-0.5B-Instruct-GGUF", "Qwen/Qwen2-0.5B-Instruct-GGUF"),
+        ("https://hub.test/Qwen/Qwen2-0.5B-Instruct-GGUF/tree/main?x=y#z", "Qwen/Qwen2-0.5B-Instruct-GGUF"),
+        ("https://hub.test/A/B-GGUF/blob/main/b-q4_0.gguf", "A/B-GGUF:b-q4_0.gguf"),
+        ("https://hub.test/A/B-GGUF/resolve/main/sub/b%20q4_0.gguf?download=true", "A/B-GGUF:sub/b q4_0.gguf"),
+        ("https://hub.test/A/B/blob/main/config.json", "A/B"),
+        ("http://scope.test/models/A/B-GGUF/files", "A/B-GGUF"),
+        ("https://scope.test/models/A/B-GGUF/file/view/master/b-q4_0.gguf", "A/B-GGUF:b-q4_0.gguf"),
+    ],
+)
+def test_the_address_of_a_hubs_page_is_the_name_of_what_it_shows(text: str, name: str) -> None:
+    assert name_of(text) == name
