@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkstream.ask import Pin
-from inkstream.conversation import NEWEST, Fitted, Tree, fit, fitted, made_with
+from inkstream.conversation import NEWEST, Fitted, Told, Tree, fit, fitted, made_with
 from inkstream.engines import Message as Said
 from inkstream.engines import Prompt, Sampling
 from inkstream.engines.scripted import Script, Scripted
@@ -64,7 +64,8 @@ async def test_an_answer_goes_with_its_question_however_many_there_are() -> None
 async def test_an_engine_is_told_what_leaves_room_for_an_answer() -> None:
     engine = Scripted(Script(context=400))
     said = conversation([60] * 12, system=10)
-    assert await fit(engine, said[:4], None) == (await engine.render(said[:4]), 0)
+    fingerprint = engine.describe().fingerprint
+    assert await fit(engine, said[:4], None) == Told(await engine.render(said[:4]), 0, fingerprint)
     found = await fit(engine, said, None)
     kept = [said[0], *said[1 + found.left_out :]]
     assert kept[1].role == "user"
@@ -79,7 +80,7 @@ async def test_a_last_question_is_told_while_it_fits_and_refused_where_not() -> 
     engine = Scripted(Script(context=100))
     tight = [Said("user", "x"), Said("assistant", "y"), Said("user", "word " * 40)]
     found = await fit(engine, tight, None)
-    assert found == (await engine.render(tight[-1:]), 2)
+    assert (found.prompt, found.left_out) == (await engine.render(tight[-1:]), 2)
     assert 75 < found.prompt.tokens < 100
     with pytest.raises(EngineFailed) as caught:
         await fit(engine, [Said("user", "word " * 400)], None)

@@ -117,7 +117,10 @@ def test_the_catalog_says_what_fits_this_machine() -> None:
         ("https://hub.test/Qwen/Qwen2-0.5B-Instruct-GGUF", "Qwen/Qwen2-0.5B-Instruct-GGUF"),
         ("https://hub.test/Qwen/Qwen2-0.5B-Instruct-GGUF/tree/main?x=y#z", "Qwen/Qwen2-0.5B-Instruct-GGUF"),
         ("https://hub.test/A/B-GGUF/blob/main/b-q4_0.gguf", "A/B-GGUF:b-q4_0.gguf"),
-        ("https://hub.test/A/B-GGUF/resolve/main/sub/b%20q4_0.gguf?download=true", "A/B-GGUF:sub/b q4_0.gguf"),
+        (
+            "https://hub.test/A/B-GGUF/resolve/main/sub/b%20q4_0.gguf?download=true",
+            "A/B-GGUF:sub/b q4_0.gguf",
+        ),
         ("https://hub.test/A/B/blob/main/config.json", "A/B"),
         ("http://scope.test/models/A/B-GGUF/files", "A/B-GGUF"),
         ("https://scope.test/models/A/B-GGUF/file/view/master/b-q4_0.gguf", "A/B-GGUF:b-q4_0.gguf"),
