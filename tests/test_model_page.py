@@ -96,13 +96,10 @@ def test_what_goes_wrong_is_said_and_the_model_stays(serve: Serve, open_page: Op
     page.reload()
     expect(page.get_by_test_id("open-settings")).to_contain_text("scripted")
 
-
-def test_who_is_no_admin_is_offered_no_switch(serve: Serve, open_page: Open) -> None:
     def as_user(route: Route) -> None:
         route.fulfill(json={"name": "bob", "role": "user", "by": "session"})
 
-    server = serve(SLOW)
-    page = open_page(server.url)
+    # Whoever is no admin is offered no switch.
     page.route("**/api/me", as_user)
     with page.expect_response("**/api/me"):
         page.get_by_test_id("open-settings").click()

@@ -134,7 +134,10 @@ async def test_serve_joins_an_engine_that_runs_alone(tmp_path: Path) -> None:
     async with inkstream(tmp_path, "engine", *joined) as engine:
         for _ in range(2):
             async with inkstream(tmp_path, "serve", "--port", "0", *joined) as gateway:
-                await until_ready(await address_of(gateway))
+                here = await address_of(gateway)
+                await until_ready(here)
+                async with httpx.AsyncClient(trust_env=False) as client:
+                    assert not (await client.get(f"{here}/api/models")).json()["can_switch"]
         assert engine.returncode is None
         engine.send_signal(signal.SIGINT)
         assert await engine.wait() == 0

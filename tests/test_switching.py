@@ -196,38 +196,6 @@ async def test_a_gateway_that_dies_in_mid_switch_comes_back_to_the_model_before(
         assert (await it.http.get("/api/models")).json()["model"].endswith("b.json")
 
 
-async def test_a_choice_outlives_the_server_until_somebody_configures_another(tmp_path: Path) -> None:
-    async with scripted(tmp_path) as it:
-        await it.switch(script(tmp_path, "b"))
-        await it.until(is_over)
-
-    for model, answers in (("a", "b"), ("c", "c")):
-        configured = {"INKSTREAM_MODEL": script(tmp_path, model)}
-        async with served(tmp_path, "--engine", "scripted", **configured) as it:
-            assert (await it.http.get("/api/status")).json()["engine"]["model"] == answers
-
-
-async def test_a_model_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
-    async with scripted(tmp_path) as it:
-        engine = child_of(it.process, "engine")
-        await it.switch(tmp_path / "nowhere.json")
-        told = await it.until(is_over)
-        assert (told[-1]["model"], told[-1]["switch"]["code"]) == ("a", "model_not_found")
-        assert child_of(it.process, "engine") == engine
-        fetching = await it.http.get("/api/models")
-        require("models", fetching.json())
-
-
-async def test_an_engine_that_runs_apart_is_not_switched(tmp_path: Path) -> None:
-    joined = ("--engine", "scripted", "--engine-url", "tcp://127.0.0.1:9")
-    async with inkstream(tmp_path, "serve", "--port", "0", *joined) as process:
-        url = await address_of(process)
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-            assert not (await http.get("/api/models")).json()["can_switch"]
-            reply = await http.put("/api/model", json={"model": "qwen2-0.5b"})
-            assert (reply.status_code, reply.json()["error"]["code"]) == (409, "engine_apart")
-
-
 # With models
 
 
@@ -248,18 +216,14 @@ async def test_a_question_that_waits_is_put_to_the_new_model_in_its_own_words(
         assert message["usage"]["prompt_tokens"] == again["usage"]["prompt_tokens"]
         assert (await it.ended(writing["message"]["id"]))["state"] == "done"
 
-
-async def test_a_file_that_llama_does_not_load_gives_way_to_the_one_before(
-    tmp_path: Path, smollm2: Path
-) -> None:
-    broken = tmp_path / "broken.gguf"
-    broken.write_bytes(tiny_gguf())
-    async with llama(tmp_path, smollm2) as it:
+        # A file that looks well and does not load.
+        broken = tmp_path / "broken.gguf"
+        broken.write_bytes(tiny_gguf())
         await it.switch(broken)
         told = await it.until(is_over)
-        assert told[-1]["model"] == str(smollm2)
-        assert told[-1]["switch"]["message"]
         assert any(is_at("returning")(engine) for engine in told)
+        assert told[-1]["switch"]["message"]
+        assert told[-1]["model"] == str(qwen2)
         message = await it.ended((await ask(it.http, sampling={"max_tokens": 3}))["message"]["id"])
         assert message["state"] == "done"
 
@@ -278,8 +242,9 @@ async def test_a_download_is_told_to_everybody_while_the_model_before_answers(
             assert any(share for share in shares)
             assert all(engine["phase"] == "ready" for engine in told if is_at("fetching")(engine))
             assert told[-1]["model"] == "Ink/Tiny-GGUF:tiny-q4_k_m.gguf"
-            rows = (await it.http.get("/api/models")).json()["models"]
-            (here,) = [row for row in rows if row["is_here"]]
+            listed = (await it.http.get("/api/models")).json()
+            require("models", listed)
+            (here,) = [row for row in listed["models"] if row["is_here"]]
             assert here["name"] == told[-1]["model"]
             assert here["size_bytes"] == len(hub.repos["Ink/Tiny-GGUF"]["tiny-q4_k_m.gguf"])
 
@@ -292,25 +257,29 @@ def llama(folder: Path, model: Path, **environ: str) -> Any:
 # From the console
 
 
-async def test_the_console_shows_switches_and_says_why_not(tmp_path: Path) -> None:
+async def test_the_console_switches_says_why_not_and_the_choice_outlives_the_server(tmp_path: Path) -> None:
     key = {"INKSTREAM_KEY": "secret"}
-    other = script(tmp_path, "b")
-    async with inkstream(
-        tmp_path, "serve", "--port", "0", "--engine", "scripted", INKSTREAM_MODEL=script(tmp_path, "a"), **key
-    ) as process:
+    serve = ("serve", "--port", "0", "--engine", "scripted")
+    environ = key | {"INKSTREAM_MODEL": script(tmp_path, "a")}
+    async with inkstream(tmp_path, *serve, **environ) as process:
         url = await address_of(process)
         await until_ready(url)
         where = ("model", "--url", url)
         code, out, err = await finished(tmp_path, *where)
         assert (code, out) == (2, "")
         assert "--key" in err
-        code, out, err = await finished(tmp_path, *where, other, **key)
+        code, out, err = await finished(tmp_path, *where, script(tmp_path, "b"), **key)
         assert (code, out) == (0, "b answers\n"), err
-        code, out, _ = await finished(tmp_path, *where, "--key", "secret")
-        assert (code, out.split()) == (0, ["b", "ready"])
+        engine = child_of(process, "engine")
         code, out, err = await finished(tmp_path, *where, str(tmp_path / "nowhere.json"), **key)
         assert (code, out) == (2, "")
         assert "nowhere.json" in err
+        assert child_of(process, "engine") == engine
     code, out, err = await finished(tmp_path, *where)
     assert (code, out) == (2, "")
     assert "no server answers" in err
+    async with inkstream(tmp_path, *serve, **environ) as process:
+        url = await address_of(process)
+        await until_ready(url)
+        code, out, _ = await finished(tmp_path, "model", "--url", url, "--key", "secret")
+        assert (code, out.split()) == (0, ["b", "ready"])
