@@ -19,7 +19,7 @@ from inkstream import chosen
 from inkstream.chosen import Chosen
 from inkstream.config import Settings
 from inkstream.engines import Phase, Status
-from inkstream.errors import Conflict, InkstreamError
+from inkstream.errors import Conflict, EngineLost, InkstreamError
 from inkstream.news import News
 from inkstream.runs import Runs
 
@@ -93,7 +93,8 @@ class Switching:
         """What a gateway that died has left half done is undone while the block runs."""
         switching = cls(settings, runs, news, exchange)
         if exchange is not None and switching._chosen is not None and switching._chosen.trying:
-            switching._begin(switching._undo(exchange, switching._chosen))
+            left = switching._chosen
+            switching._begin(left.trying, switching._undo(exchange, left))
         try:
             yield switching
         finally:
@@ -134,7 +135,7 @@ class Switching:
             self._say(None)
             return False
         self._say(Switch(model, Stage.FETCHING))
-        self._begin(self._switch_to(self._exchange, model, now=now))
+        self._begin(model, self._switch_to(self._exchange, model, now=now))
         return True
 
     def _answers(self) -> bool:
@@ -155,22 +156,13 @@ class Switching:
         self._say(None)
 
     async def _switch_to(self, exchange: Exchange, model: str, *, now: bool) -> None:
-        try:
-            await exchange.fetch(model, lambda download: self._tell_download(model, download))
-            with self._runs.admission.held():
-                if not now:
-                    await self._wait_for_answers(model)
-                await self._load(exchange, model)
-        except InkstreamError as error:
-            logger.warning("no switch to %s: %s", model, error.message)
-            self._say(Switch(model, Stage.FAILED, code=error.code, message=error.message))
-        except Exception:
-            logger.exception("the switch to %s failed", model)
-            message = "Something went wrong in the server. Its console says what."
-            self._say(Switch(model, Stage.FAILED, code="internal", message=message))
-        else:
-            logger.info("switched to %s", model)
-            self._say(None)
+        await exchange.fetch(model, lambda download: self._tell_download(model, download))
+        with self._runs.admission.held():
+            if not now:
+                await self._wait_for_answers(model)
+            await self._load(exchange, model)
+        logger.info("switched to %s", model)
+        self._say(None)
 
     async def _wait_for_answers(self, model: str) -> None:
         admission = self._runs.admission
@@ -180,20 +172,22 @@ class Switching:
 
     async def _load(self, exchange: Exchange, model: str) -> None:
         before = self._chosen or Chosen(self.model, self._configured)
-        await self._keep(replace(before, trying=model))
         self._say(Switch(model, Stage.LOADING))
+        await self._keep(replace(before, trying=model))
         try:
             await exchange.load(model, lambda status: self._tell_loading(model, status))
             await self._keep(replace(before, model=model))
-        except InkstreamError as error:
-            await self._return(exchange, before, Switch(model, Stage.RETURNING, code=error.code))
+        except Exception:
+            await self._return(exchange, before, Switch(model, Stage.RETURNING))
             raise
 
     async def _undo(self, exchange: Exchange, before: Chosen) -> None:
         """The gateway has died while ``before.trying`` was loading."""
         await self._return(exchange, before, Switch(before.trying, Stage.RETURNING))
-        message = "The server was restarted while the model was loading. The one before is back."
-        self._say(Switch(before.trying, Stage.FAILED, code="switch_interrupted", message=message))
+        raise EngineLost(
+            "The server was restarted while the model was loading. The one before is back.",
+            code="switch_interrupted",
+        )
 
     async def _return(self, exchange: Exchange, before: Chosen, switch: Switch) -> None:
         """Nobody is told that it is over before the engine has come back, or cannot."""
@@ -219,8 +213,20 @@ class Switching:
         self._switch = switch
         self._news.tell(self._runs.engine.status)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
+    def _begin(self, model: str, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._to_its_end(model, work))
+
+    async def _to_its_end(self, model: str, work: Coroutine[Any, Any, None]) -> None:
+        """Whatever goes wrong is told."""
+        try:
+            await work
+        except InkstreamError as error:
+            logger.warning("no switch to %s: %s", model, error.message)
+            self._say(Switch(model, Stage.FAILED, code=error.code, message=error.message))
+        except Exception:
+            logger.exception("the switch to %s failed", model)
+            message = "Something went wrong in the server. Its console says what."
+            self._say(Switch(model, Stage.FAILED, code="internal", message=message))
 
     async def _end(self) -> None:
         if self._task is not None:
