@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 from inkstream.engines.scripted import Script
 from tests.live import Live, Proxy, serving
 
-WIRE = Path(__file__).parent.parent / "wire"
+SCHEMAS = Path(__file__).parent.parent / "src/inkstream/api/wire"
 SLOW = Script(tokens_per_second=200, answer_tokens=60)
 ENDLESS = Script(tokens_per_second=200, answer_tokens=1_000_000)
 
@@ -93,7 +93,7 @@ async def test_a_stream_says_what_proxies_and_browsers_need(tmp_path: Path) -> N
 
 
 async def test_every_event_is_as_the_schema_says(tmp_path: Path) -> None:
-    schema = json.loads((WIRE / "events.schema.json").read_text())
+    schema = json.loads((SCHEMAS / "events.schema.json").read_text())
     async with serving(tmp_path, Script(think=True, slots=1)) as live, client(live) as http:
         runs = [(await ask(http))["run"]["id"] for _ in range(3)]
         kinds = set()

@@ -58,6 +58,7 @@ class Drive:
     """
 
     __slots__ = (
+        "_ahead",
         "_around",
         "_attempt_scope",
         "_break",
@@ -87,6 +88,8 @@ class Drive:
         self._around, self._log = around, around.log
         self._told = told
         self._created_at, self._deaths = run.created_at, run.deaths
+        # The wall clock as it is now, gone on with by one that never leaps: differences are durations.
+        self._ahead = time.time() - time.monotonic()
         # Its first token may have come in another process, whose clock is not known here.
         self._was_begun = run.last_seq > 1
         self._emitted_tokens = 0
@@ -102,7 +105,10 @@ class Drive:
         self._break_off(ending)
 
     def age_seconds(self) -> float:
-        return time.time() - self._created_at
+        return self._now() - self._created_at
+
+    def _now(self) -> float:
+        return time.monotonic() + self._ahead
 
     def note(self, key: str, payload: dict[str, object]) -> None:
         self._pen.note(key, payload)
@@ -197,14 +203,14 @@ class Drive:
             await pen.settled()
         last_words = pen.last_words(finish)
         if last_words and self._first_token_at is None:
-            self._first_token_at = time.time()
+            self._first_token_at = self._now()
         return [*last_words, done(finish, self._timings(finish))]
 
     def _has_text(self) -> None:
         """The engine has been of use, and the prompt is harmless."""
         self._deaths = 0
         if self._first_token_at is None:
-            self._first_token_at = time.time()
+            self._first_token_at = self._now()
         self._around.admission.has_written(self._ticket)
         self._around.on_progress()
 
@@ -232,14 +238,14 @@ class Drive:
 
         An engine measures what it was asked for, which behind a seam is not the whole answer.
         """
-        now = time.time()
+        now = self._now()
         timings = {**finish.timings, "total_seconds": now - self._created_at}
         if self._first_token_at is not None and not self._was_begun:
             timings["first_token_seconds"] = self._first_token_at - self._created_at
             timings["writing_seconds"] = now - self._first_token_at
         if seconds := finish.timings.get("decode_seconds"):
             timings["tokens_per_second"] = (finish.completion_tokens - self._emitted_tokens) / seconds
-        return {name: round(value, 4) for name, value in timings.items()}
+        return {name: round(max(0.0, value), 4) for name, value in timings.items()}
 
     def _tell_place(self, place: int) -> None:
         self.note("queued", {"place": place})

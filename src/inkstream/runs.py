@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from typing import Self
 
 from inkstream.admission import Admission
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
+from inkstream.clock import WallClock
 from inkstream.config import Settings
 from inkstream.conversation import Told, made_with
 from inkstream.drafts import STOPPED, failed, unsupported
@@ -75,6 +75,7 @@ class Runs:
         self._log = log
         self._settings = settings
         self._news = news
+        self._clock = WallClock()
         self._around = Surroundings(log, engine, self.admission, on_progress)
         self._drives: dict[str, Drive] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -326,12 +327,17 @@ class Runs:
                 await self._log.renew()
                 if beat % BEATS_PER_ROUND == 0:
                     await self.recover()
-                    before = time.time() - self._settings.retention_hours * 3600
-                    while await self._log.expire(before, EXPIRE_ROWS):
-                        pass
-                    await self.history.purge(time.time() - self._settings.undo_hours * 3600)
+                    await self._forget_old()
             except LogError as error:
                 logger.error("%s", error.message)
+
+    async def _forget_old(self) -> None:
+        now = self._clock.now()
+        if now is None:
+            return
+        while await self._log.expire(now - self._settings.retention_hours * 3600, EXPIRE_ROWS):
+            pass
+        await self.history.purge(now - self._settings.undo_hours * 3600)
 
     async def _watch_engine(self) -> None:
         """Open the gate while the engine is ready; tell those who wait what it is doing."""

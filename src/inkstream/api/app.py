@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import inkstream
 from inkstream.api import account, article, chats, docs, native, openai, ops, transfer
 from inkstream.api.body import BodyLimit
+from inkstream.api.description import Described
 from inkstream.api.errors import error_response
 from inkstream.api.guard import Guard
 from inkstream.api.page import Page
@@ -24,14 +26,24 @@ from inkstream.errors import InkstreamError, Invalid
 def create_app(services: Services) -> ASGIApp:
     """The whole server as one ASGI app over the given parts; see ``open_services``."""
     settings = services.settings
-    app = FastAPI(title="inkstream", version=inkstream.__version__, docs_url=None, redoc_url=None)
+    app = Described(
+        title="inkstream",
+        version=inkstream.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        default_response_class=Response,
+    )
     app.state.services = services
     for module in (native, account, chats, transfer, article, openai, ops, docs):
         app.include_router(module.router)
-    app.mount("/", Page(settings))
+    # Not mounted at "/", where it would match first whatever has a wrong method: that is a 405.
+    app.router.default = Page(settings)
     app.add_exception_handler(InkstreamError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unforeseen)
     return _wrapped(app, services)
 
 
@@ -61,7 +73,8 @@ def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
             # The page's relative addresses need the slash.
             await RedirectResponse(f"{prefix}/")(scope, receive, send)
             return
-        if path.startswith(f"{prefix}/"):
+        # All of it: the router takes another one off, behind the guard, which then has seen another path.
+        while path.startswith(f"{prefix}/"):
             path = path[len(prefix) :]
         scope = {**scope, "path": path, "root_path": prefix}
         await app(scope, receive, send)
@@ -80,6 +93,18 @@ async def _malformed(request: Request, error: Exception) -> Response:
     where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
     code = "bad_json" if first["type"] == "json_invalid" else "invalid_parameter"
     return error_response(Invalid(f"{where}: {first['msg']}", code=code, param=where), request.scope["path"])
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The caller has left in the middle of the body: nobody reads this, and nobody needs a traceback."""
+    return Response(status_code=400)
+
+
+async def _unforeseen(request: Request, _error: Exception) -> Response:
+    """A fault of ours. The framework raises it again behind the reply, for the server's log."""
+    return error_response(
+        InkstreamError("something went wrong here. The log says what."), request.scope["path"]
+    )
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -9,8 +9,8 @@ site, unless its origin has been named in the settings. Behind the page everythi
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,8 +19,10 @@ from inkstream.api.door import Door
 from inkstream.api.errors import error_response
 from inkstream.api.sse import CREDENTIAL
 from inkstream.config import LOOPBACK, Settings
-from inkstream.errors import Forbidden, InkstreamError
+from inkstream.errors import Forbidden, InkstreamError, Invalid
 
+# RFC 3986's authority without user information: nobody has a use for it in a Host.
+HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]:/?#@\\]+))(?::[0-9]{0,5})?")
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/session"})
 GUARDED_PREFIXES = ("/api/", "/v1/", "/stream", "/docs", "/openapi.json")
 
@@ -54,7 +56,10 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _require_host(self, headers: Headers) -> None:
-        host = (urlsplit(f"//{headers.get('host', '')}").hostname or "").lower()
+        given = headers.getlist("host")
+        if len(given) > 1:  # RFC 9112, section 3.2: else a proxy in front might have read the other one
+            raise Invalid("the request names more than one host.", code="bad_request")
+        host = _host_of("".join(given))
         if host not in self._hosts and not _is_address(host):
             raise Forbidden(
                 f"the host {host!r} is not one of ours. Add it to INKSTREAM_HOSTS if it is.",
@@ -63,16 +68,14 @@ class Guard:
 
     def _require_same_site(self, headers: Headers, scope: Scope) -> None:
         """An address bar may lead to the page from anywhere; everything else comes from ourselves."""
-        origin = headers.get("origin")
-        if origin is not None:
-            if (
-                origin not in self._origins
-                and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
-            ):
-                raise Forbidden(
-                    f"pages of {origin!r} may not use this server. INKSTREAM_CORS_ORIGINS can allow them.",
-                    code="foreign_origin",
-                )
+        if origins := headers.getlist("origin"):
+            own = headers.get("host", "").lower()
+            for origin in origins:
+                if origin not in self._origins and origin.lower() not in (f"http://{own}", f"https://{own}"):
+                    raise Forbidden(
+                        f"pages of {origin!r} may not use this server. INKSTREAM_CORS_ORIGINS can allow them.",
+                        code="foreign_origin",
+                    )
             return
         is_navigation = headers.get("sec-fetch-mode") == "navigate" and not is_guarded(scope["path"])
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_navigation:
@@ -82,6 +85,12 @@ class Guard:
 def is_guarded(path: str) -> bool:
     """Whether there is more behind a path than the page."""
     return path.startswith(GUARDED_PREFIXES)
+
+
+def _host_of(given: str) -> str:
+    """The host without its port, empty where there is none."""
+    found = HOST.fullmatch(given)
+    return (found["v6"] or found["name"]).lower() if found else ""
 
 
 def _is_address(host: str) -> bool:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 import inkstream
+from inkstream.api.description import SSE, replies
 from inkstream.api.services import Services, json_response, principal_of, services
 from inkstream.api.shapes import chat_json, engine_json, run_json
 from inkstream.api.sse import OPENING, EventStream
@@ -24,17 +25,17 @@ router = APIRouter(prefix="/api")
 # Runs
 
 
-@router.get("/runs/{run}")
+@router.get("/runs/{run}", responses=replies("run", 404, 410))
 async def get_run(request: Request, run: str) -> Response:
     return json_response(run_json(await services(request).runs.get(principal_of(request), run)))
 
 
-@router.post("/runs/{run}/stop")
+@router.post("/runs/{run}/stop", responses=replies("run", 404, 410))
 async def stop_run(request: Request, run: str) -> Response:
     return json_response(run_json(await services(request).runs.stop(principal_of(request), run)))
 
 
-@router.get("/runs/{run}/events")
+@router.get("/runs/{run}/events", responses=replies("", 204, 404, 409, 410, kinds=(SSE,)))
 async def follow_run(
     request: Request,
     run: str,
@@ -66,7 +67,7 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
         raise Invalid(f"{error}. Send back the last id that you got.", code="bad_cursor") from error
 
 
-@router.get("/live")
+@router.get("/live", responses=replies("", kinds=(SSE,)))
 async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Response:
     """A snapshot of the living runs, then what happens to runs, conversations and the engine."""
     here, principal = services(request), principal_of(request)
@@ -106,7 +107,7 @@ def _frame(event: str, payload: dict[str, Any]) -> bytes:
 # The server
 
 
-@router.get("/status")
+@router.get("/status", responses=replies("status"))
 async def status(request: Request) -> Response:
     here = services(request)
     engine = engine_json(here.runs.engine, here.runs.engine.status)

@@ -20,6 +20,8 @@ from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from starlette.responses import Response
 
+from inkstream.api.body import StrictJson
+from inkstream.api.description import JSON, SSE, replies
 from inkstream.api.errors import error_body, error_response
 from inkstream.api.services import Services, TokenSamplingIn, json_response, principal_of, services
 from inkstream.ask import Ask
@@ -28,9 +30,10 @@ from inkstream.errors import EngineError, EngineLost, InkstreamError, Invalid, N
 from inkstream.events import Batch, Event, Kind, fold
 from inkstream.log import Run
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictJson)
 
 SEEDS = 2**31
+REFUSAL = "openai_error"
 LOADING_RETRY_SECONDS = 5
 HUNG_UP = 499  # nobody is there to read it
 CALLERS_FAULT = frozenset({"prompt_too_long", "unsupported_parameter", "unknown_token"})
@@ -143,12 +146,12 @@ class CompletionIn(TokenSamplingIn):
 # Models
 
 
-@router.get("/models")
+@router.get("/models", responses=replies("openai_models"))
 async def list_models(request: Request) -> Response:
     return json_response({"object": "list", "data": [_model(_served(services(request)))]})
 
 
-@router.get("/models/{name:path}")
+@router.get("/models/{name:path}", responses=replies("openai_model", 404, error=REFUSAL))
 async def get_model(request: Request, name: str) -> Response:
     here = services(request)
     _require_model(here, name)
@@ -190,7 +193,10 @@ def _require_model(here: Services, name: str) -> None:
 # Completions
 
 
-@router.post("/chat/completions")
+@router.post(
+    "/chat/completions",
+    responses=replies("openai_completion", 404, 500, kinds=(JSON, SSE), error=REFUSAL),
+)
 async def create_chat_completion(request: Request, asked: CompletionIn) -> Response:
     """One answer, whole or as server-sent events."""
     here, principal = services(request), principal_of(request)

@@ -144,7 +144,8 @@ def _opened(cursor: str, *kinds: type) -> list[Any]:  # Any: of these kinds
         fields = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
         fields = None
-    if not isinstance(fields, list) or [type(field) for field in fields] != list(kinds):
+    is_ours = isinstance(fields, list) and [type(field) for field in fields] == list(kinds)
+    if not is_ours or any(isinstance(field, int) and abs(field) > ALL for field in fields):
         raise Invalid(
             f"{cursor!r} is no cursor of this list. Take 'next' of the page before, or begin without one.",
             code="bad_cursor",
