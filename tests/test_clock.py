@@ -43,13 +43,10 @@ def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return by
 
 
-def test_a_clock_that_has_leapt_is_not_believed_for_an_hour(
-    leap: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steady = 1000.0
+def test_a_clock_that_has_leapt_is_not_believed_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    steady, ahead = 1000.0, 1e9
     monkeypatch.setattr(clock, "steady_seconds", lambda: steady)
     monkeypatch.setattr(time, "time", lambda: steady + ahead)
-    ahead = 1e9
     found = WallClock()
     assert found.now() == steady + ahead
     for leap_seconds in (DAY_SECONDS, -DAY_SECONDS):
@@ -116,18 +113,21 @@ async def test_an_answer_goes_on_and_its_times_can_be_exported_and_imported(
 async def test_limits_and_guesses_are_counted_by_another_clock(
     tmp_path: Path, leap: Callable[[float], None]
 ) -> None:
-    async with serving(tmp_path, key="secret", user_requests=3) as live, browser(live) as guesser:
-        async with await keyed(live, "ada") as ada:
-            while (await ada.get("/api/chats")).status_code == 200:
-                pass
-            for guess in range(door.ATTEMPTS_PER_MINUTE):
-                assert (await guesser.post("/api/session", json={"key": str(guess)})).status_code == 401
-            for by in (DAY_SECONDS, -2 * DAY_SECONDS):
-                leap(by)
-                reply = await ada.get("/api/chats")
-                assert (reply.status_code, error_of(reply)) == (429, "too_many_requests")
-                assert 1 <= int(reply.headers["retry-after"]) <= 20
-                assert (await guesser.post("/api/session", json={"key": "secret"})).status_code == 429
+    async with (
+        serving(tmp_path, key="secret", user_requests=3) as live,
+        browser(live) as guesser,
+        await keyed(live, "ada") as ada,
+    ):
+        while (await ada.get("/api/chats")).status_code == 200:
+            pass
+        for guess in range(door.ATTEMPTS_PER_MINUTE):
+            assert (await guesser.post("/api/session", json={"key": str(guess)})).status_code == 401
+        for by in (DAY_SECONDS, -2 * DAY_SECONDS):
+            leap(by)
+            reply = await ada.get("/api/chats")
+            assert (reply.status_code, error_of(reply)) == (429, "too_many_requests")
+            assert 1 <= int(reply.headers["retry-after"]) <= 20
+            assert (await guesser.post("/api/session", json={"key": "secret"})).status_code == 429
 
 
 async def test_sessions_and_links_are_over_while_it_is_later_and_hold_again(

@@ -78,7 +78,7 @@ def test_a_cursor_gives_exactly_what_is_behind_it_or_is_refused(
     server: Target, http: httpx.Client, asked: dict[str, Any], cursor: str
 ) -> None:
     cursor = cursor.strip()
-    headers = {"Last-Event-ID": cursor.encode()}
+    headers = {b"Last-Event-ID": cursor.encode()}
     reply = http.get(f"/api/runs/{asked['run']['id']}/events", headers=headers)
     require_answer(reply, server)
     status, behind = expected(cursor, asked["blocks"])
@@ -118,7 +118,7 @@ def test_a_cursor_of_the_articles_stream_never_starts_a_run(
     if not value:
         return
     before = len(server.live.engine.requests)
-    reply = http.get("/stream", params={"prompt": "hello"}, headers={"Last-Event-ID": value})
+    reply = http.get("/stream", params={"prompt": "hello"}, headers={b"Last-Event-ID": value})
     require_answer(reply, server)
     assert reply.status_code in (400, 404)
     assert len(server.live.engine.requests) == before

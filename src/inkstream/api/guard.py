@@ -68,18 +68,22 @@ class Guard:
 
     def _require_same_site(self, headers: Headers, scope: Scope) -> None:
         """An address bar may lead to the page from anywhere; everything else comes from ourselves."""
-        if origins := headers.getlist("origin"):
-            own = headers.get("host", "").lower()
-            for origin in origins:
-                if origin not in self._origins and origin.lower() not in (f"http://{own}", f"https://{own}"):
-                    raise Forbidden(
-                        f"pages of {origin!r} may not use this server. INKSTREAM_CORS_ORIGINS can allow them.",
-                        code="foreign_origin",
-                    )
+        origins = headers.getlist("origin")
+        if origins:
+            self._require_own(origins, headers.get("host", "").lower())
             return
         is_navigation = headers.get("sec-fetch-mode") == "navigate" and not is_guarded(scope["path"])
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_navigation:
             raise Forbidden("pages of another site may not use this server.", code="foreign_origin")
+
+    def _require_own(self, origins: list[str], host: str) -> None:
+        ours = (f"http://{host}", f"https://{host}")
+        for origin in origins:
+            if origin not in self._origins and origin.lower() not in ours:
+                raise Forbidden(
+                    f"pages of {origin!r} may not use this server. INKSTREAM_CORS_ORIGINS can allow them.",
+                    code="foreign_origin",
+                )
 
 
 def is_guarded(path: str) -> bool:
