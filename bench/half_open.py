@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -88,8 +88,9 @@ async def measured(server: Server, connections: int) -> Outcome:
         last_gone = await until_gone(crowd)
         after = memory(server)
         await until_gone(await standing_crowd(server.port, connections))
-        if not asking.cancel():
-            await asking  # it has failed
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
     return Outcome(
         *(connections, standing, len(asked_for), statistics.median(asked_for), max(asked_for)),
         *(last_gone, before, with_all, after),
@@ -159,10 +160,10 @@ async def good_reply_seconds(port: int) -> float:
     """What a good client waits, who makes a connection of its own."""
     begun = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /api/chats HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
-    reply = await reader.read()
+    with closing(writer):
+        writer.write(b"GET /api/chats HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        reply = await reader.read()
     assert b" 200 OK" in reply, reply
-    writer.close()
     return time.monotonic() - begun
 
 

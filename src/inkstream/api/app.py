@@ -120,4 +120,6 @@ async def _http(request: Request, error: Exception) -> Response:
     response = error_response(Invalid(message, code=code), path)
     response.status_code = error.status_code
     response.headers.update(error.headers or {})
+    if error.status_code == 405 and (allowed := request.app.allowed(path)):
+        response.headers["allow"] = allowed
     return response

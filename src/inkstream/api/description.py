@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.routing import compile_path
 
 from inkstream.api.door import COOKIE
 from inkstream.api.guard import OPEN_PATHS, is_guarded
@@ -39,11 +40,8 @@ def replies(
     """
     success: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if status != 204:
-        success["content"] = {kind: {"schema": _schema(shape) if kind == JSON else TEXT} for kind in kinds}
+        success["content"] = {kind: {"schema": _schema(shape)} if kind == JSON else {} for kind in kinds}
     return {status: success, **{refusal: _refusal(refusal, error) for refusal in refusals}}
-
-
-TEXT: dict[str, Any] = {"type": "string"}
 
 
 def _schema(shape: str) -> dict[str, Any]:
@@ -63,6 +61,12 @@ class Described(FastAPI):
         if self.openapi_schema is None:
             self.openapi_schema = _completed(super().openapi())
         return self.openapi_schema
+
+    def allowed(self, path: str) -> str:
+        """All that may be done there, for ``Allow``; the framework knows of one route at a time."""
+        paths: dict[str, dict[str, Any]] = self.openapi()["paths"]
+        found = [methods for template, methods in paths.items() if compile_path(template)[0].match(path)]
+        return ", ".join(sorted({method.upper() for methods in found for method in methods}))
 
 
 def _completed(description: dict[str, Any]) -> dict[str, Any]:

@@ -138,7 +138,9 @@ class SamplingIn(BaseModel):
 
 
 class TokenSamplingIn(SamplingIn):
-    """With what is about single tokens, for clients that know them."""
+    """With what is about single tokens, for clients that know them. In JSON, where a number is one."""
+
+    model_config = ConfigDict(strict=True)
 
     logit_bias: dict[TokenId, Bias] | None = Field(default=None, max_length=1024)
     logprobs: bool | None = None
