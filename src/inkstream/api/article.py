@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import ImmutableMultiDict
 from starlette.exceptions import HTTPException
@@ -30,7 +30,7 @@ from starlette.responses import Response
 
 from inkstream.api.chunker import Chunker, Grain
 from inkstream.api.description import SSE, replies
-from inkstream.api.services import SamplingIn, Services, principal_of, services
+from inkstream.api.services import STOPS, SamplingIn, Services, Stops, principal_of, services
 from inkstream.api.sse import OPENING
 from inkstream.ask import Ask
 from inkstream.config import Settings
@@ -60,6 +60,7 @@ class StreamIn(SamplingIn):
     chunk: Grain = Grain.TOKEN
     format: Format = Format.JSON
     key: str | None = Field(default=None, max_length=KEY_CHARS)
+    stop: Annotated[Stops, WithJsonSchema({"anyOf": [STOPS, {"type": "string"}]})] = Field(default=[])
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -8,13 +8,24 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from starlette.responses import Response
 
 from inkstream.api.body import StrictJson
 from inkstream.api.description import replies
 from inkstream.api.services import (
+    NULL,
+    STOPS,
     Services,
+    Stops,
     TokenSamplingIn,
     json_response,
     principal_of,
@@ -42,6 +53,8 @@ IdempotencyKey = Annotated[str | None, Header(max_length=KEY_CHARS)]
 
 class PartialSamplingIn(TokenSamplingIn):
     """What is not given is left as it is elsewhere; null is the model's default."""
+
+    stop: Annotated[Stops, WithJsonSchema({"anyOf": [STOPS, NULL]})] = Field(default=[])
 
     @field_validator("stop", mode="before")
     @classmethod

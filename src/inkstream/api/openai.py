@@ -17,13 +17,22 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, field_validator
 from starlette.responses import Response
 
 from inkstream.api.body import StrictJson
 from inkstream.api.description import JSON, SSE, replies
 from inkstream.api.errors import error_body, error_response
-from inkstream.api.services import Services, TokenSamplingIn, json_response, principal_of, services
+from inkstream.api.services import (
+    NULL,
+    STOPS,
+    Services,
+    Stops,
+    TokenSamplingIn,
+    json_response,
+    principal_of,
+    services,
+)
 from inkstream.ask import Ask
 from inkstream.engines import Message, Sampling
 from inkstream.errors import EngineError, EngineLost, InkstreamError, Invalid, NotFound, Overloaded
@@ -57,11 +66,21 @@ class UnknownModel(NotFound):
     param = "model"
 
 
+PARTS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+        "required": ["type", "text"],
+    },
+}
+
+
 class MessageIn(BaseModel):
     """``content`` may be given as text parts; they are put on lines of their own."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str
+    content: Annotated[str, WithJsonSchema({"anyOf": [{"type": "string"}, PARTS]})]
 
     @field_validator("content", mode="before")
     @classmethod
@@ -81,7 +100,7 @@ def _text_of(part: Any) -> str:
 
 
 class StreamOptionsIn(BaseModel):
-    include_usage: bool = False
+    include_usage: StrictBool = False
 
 
 class CompletionIn(TokenSamplingIn):
@@ -98,6 +117,7 @@ class CompletionIn(TokenSamplingIn):
     repetition_penalty: Annotated[float | None, Field(gt=0, le=10)] = Field(
         default=None, validation_alias=AliasChoices("repetition_penalty", "repeat_penalty")
     )
+    stop: Annotated[Stops, WithJsonSchema({"anyOf": [STOPS, {"type": "string"}, NULL]})] = Field(default=[])
     max_completion_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
 
     @field_validator("stop", mode="before")

@@ -30,6 +30,13 @@ READER_RETRY_SECONDS = 10  # nobody knows when a reader leaves
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+STOPS: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1, "maxLength": 256},
+    "maxItems": 16,
+}
+NULL = {"type": "null"}
+Stops = Annotated[list[StopString], Field(max_length=16)]
 NAMES = {field.name for field in fields(Sampling)}
 
 
@@ -131,7 +138,7 @@ class SamplingIn(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
     min_tokens: int | None = Field(default=None, ge=0, le=10_000_000)
     ignore_eos: bool | None = None
-    stop: list[StopString] = Field(default=[], max_length=16)
+    stop: Stops = Field(default=[])
 
     def sampling(self) -> Sampling:
         return read_sampling(self.model_dump(include=NAMES))
