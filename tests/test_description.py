@@ -88,7 +88,7 @@ def known(found: Target) -> tuple[dict[str, str], list[str]]:
 
 
 def toml(ids: dict[str, str]) -> str:
-    """The live feed has no end; a form has nothing but texts, so that ``/stream`` takes numbers written in one."""
+    """The live feed has no end. A form has nothing but texts: ``/stream`` takes numbers written in one."""
     lines = ["request-timeout = 10", "max-stream-events = 20", "[phases.stateful]", "enabled = false"]
     lines += ["[parameters]", *(f'"path.{name}" = "{id_}"' for name, id_ in ids.items())]
     lines += ["[[operations]]", 'include-path = "/api/live"', "parameters = { wait = false }"]
