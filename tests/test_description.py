@@ -26,7 +26,7 @@ NOT_HELD = (
 )
 # From the first user on nobody is let in unasked.
 UNKNOWN = ["--exclude-path=/api/users", f"--exclude-checks={','.join((*NOT_HELD, 'ignored_auth'))}"]
-SHORT_SECONDS = 10
+SHORT_SECONDS = 8
 
 
 def test_every_route_says_what_it_answers(tmp_path: Path) -> None:

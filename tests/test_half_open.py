@@ -8,8 +8,8 @@ from half_open import main, make_room
 
 pytestmark = pytest.mark.real
 
-CROWD = 1500
-LIFE_SECONDS = 5.0
+CROWD = 1000
+LIFE_SECONDS = 4.0
 REPLY_SECONDS = 1.0
 KEPT_MIB = 8.0
 

@@ -247,7 +247,7 @@ def posts(asked: dict[str, Any]) -> list[str]:
 
 
 @given(data=st.data(), body=OBJECTS | VALUES)
-@settings(parent=LIVELY, max_examples=250)
+@settings(parent=LIVELY, max_examples=150)
 def test_no_json_makes_the_server_stumble(
     server: Target, http: httpx.Client, asked: dict[str, Any], data: st.DataObject, body: Any
 ) -> None:

@@ -13,7 +13,7 @@ from inkstream.accounts import Accounts, Role, sign_in_link
 from inkstream.api.body import StrictJson
 from inkstream.api.description import replies
 from inkstream.api.door import COOKIE, session_of
-from inkstream.api.services import identity_of, json_response, require_admin, services
+from inkstream.api.services import exactly_one_of, identity_of, json_response, require_admin, services
 from inkstream.errors import Unauthorized
 
 router = APIRouter(prefix="/api", route_class=StrictJson)
@@ -24,7 +24,7 @@ DAY_SECONDS = 24 * 3600
 class SessionIn(BaseModel):
     """Exactly one of ``key``, a user's or the server's, and ``link``, what a sign-in link carries."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=exactly_one_of("key", "link"))
     key: str | None = None
     link: str | None = None
 

@@ -27,6 +27,7 @@ from inkstream.api.services import (
     Services,
     Stops,
     TokenSamplingIn,
+    exactly_one_of,
     json_response,
     principal_of,
     read_sampling,
@@ -108,7 +109,9 @@ class ChangeIn(BaseModel):
 class MessageIn(BaseModel):
     """Exactly one of ``content``, ``regenerate`` and ``continue``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra=exactly_one_of("content", "regenerate", "continue")
+    )
     content: str | None = None
     parent: str | None = None
     regenerate: str | None = None

@@ -122,6 +122,11 @@ async def _watched(accounts: Accounts, streams: OpenStreams) -> AsyncIterator[No
             await watching
 
 
+def exactly_one_of(*names: str) -> dict[str, Any]:
+    """For the schema of a model: one of these texts is there, and the others are not."""
+    return {"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
+
+
 class SamplingIn(BaseModel):
     """Sampling parameters as a client gives them; what is left out is the model's default."""
 
