@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import socket
 import statistics
@@ -42,7 +43,10 @@ SAID = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Times in seconds, memory in MiB. ``standing`` of the connections stood at the same time."""
+    """Times in seconds, memory in MiB. ``standing`` of the connections stood at the same time.
+
+    ``cpu_milliseconds`` is what the gateway spent on each connection, the good replies included.
+    """
 
     connections: int
     standing: int
@@ -50,6 +54,7 @@ class Outcome:
     median_reply: float
     slowest_reply: float
     last_gone_after: float
+    cpu_milliseconds: float
     before: float
     with_all: float
     after: float
@@ -80,6 +85,7 @@ async def measured(server: Server, connections: int) -> Outcome:
     assert gateway is not None
     with gateway:
         files, before = len(files_of(gateway.pid)), memory(server)
+        cpu = cpu_seconds(gateway.pid)
         asked_for: list[float] = []
         asking = asyncio.create_task(ask_on_and_on(server.port, asked_for))
         crowd = await standing_crowd(server.port, connections)
@@ -88,18 +94,25 @@ async def measured(server: Server, connections: int) -> Outcome:
         last_gone = await until_gone(crowd)
         after = memory(server)
         await until_gone(await standing_crowd(server.port, connections))
+        cpu = cpu_seconds(gateway.pid) - cpu
         asking.cancel()
         with suppress(asyncio.CancelledError):
             await asking
     return Outcome(
         *(connections, standing, len(asked_for), statistics.median(asked_for), max(asked_for)),
-        *(last_gone, before, with_all, after),
+        *(last_gone, 1000 * cpu / (2 * connections), before, with_all, after),
         memory(server),
     )
 
 
 def files_of(pid: int) -> list[Path]:
     return list(Path(f"/proc/{pid}/fd").iterdir())
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process: user's and system's; see proc(5), ``/proc/pid/stat``."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(server: Server) -> float:
@@ -169,12 +182,12 @@ async def good_reply_seconds(port: int) -> float:
 
 def report(outcome: Outcome) -> str:
     told = asdict(outcome)
-    return "\n".join(f"{name.replace('_', ' '):18} {value:10.2f}" for name, value in told.items())
+    return "\n".join(f"{name.replace('_', ' '):18} {value:12.3f}" for name, value in told.items())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--connections", type=int, default=10_000, help="how many (%(default)s)")
+    parser.add_argument("--connections", type=int, default=10_000, help="how many")
     print(report(asyncio.run(main(parser.parse_args().connections))))

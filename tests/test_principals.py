@@ -249,7 +249,7 @@ async def test_a_place_in_somebody_elses_list_is_a_place_in_ones_own(tmp_path: P
             for title in ("first", "second", "third"):
                 await http.post("/api/chats", json={"title": f"{SECRET} {title} of {id(http)}"})
         for query in ("", SECRET):
-            params = {"limit": 1, "query": query}
+            params: dict[str, Any] = {"limit": 1, "query": query}
             cursor = (await ada.get("/api/chats", params=params)).json()["next"]
             assert cursor
             found = await bob.get("/api/chats", params={**params, "limit": 10, "before": cursor})

@@ -94,7 +94,9 @@ def test_the_wheel_runs_alone_with_its_page(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("inkstream-*.whl")
-    assert "inkstream/page/index.html" in zipfile.ZipFile(wheel).namelist()
+    assert {"inkstream/page/index.html", "inkstream/api/wire/chats.schema.json"} <= set(
+        zipfile.ZipFile(wheel).namelist()
+    )
 
     python = clean_environment(tmp_path / "venv", wheel)
     command = [str(python), "-I", "-m", "inkstream", "doctor", "--json"]
