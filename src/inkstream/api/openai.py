@@ -123,7 +123,7 @@ class CompletionIn(TokenSamplingIn):
     @field_validator("stop", mode="before")
     @classmethod
     def _none_one_or_many(cls, stop: Any) -> Any:
-        return [stop] if isinstance(stop, str) else stop or []
+        return [] if stop is None else [stop] if isinstance(stop, str) else stop
 
     def require_possible(self) -> None:
         """Raises Invalid for what this server does not do."""
