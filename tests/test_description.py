@@ -48,6 +48,7 @@ def test_every_route_says_what_it_answers(tmp_path: Path) -> None:
         assert {"400", "403", "413"} <= set(said), name
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
     "is_known", [False, True], ids=["nobody signs in", "an admin with things of his own"]
 )

@@ -372,6 +372,7 @@ except Invalid as error:
 """
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("body", FAULTS.values(), ids=FAULTS)
 def test_a_million_faults_cost_no_more_than_one(body: bytes) -> None:
     done = subprocess.run([sys.executable, "-c", PEAK], input=body, capture_output=True, check=True)
