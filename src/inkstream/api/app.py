@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import inkstream
 from inkstream.api import account, article, chats, docs, native, openai, ops, transfer
@@ -18,7 +20,7 @@ from inkstream.api.page import Page
 from inkstream.api.proxies import behind
 from inkstream.api.services import Services
 from inkstream.api.sse import outlasting
-from inkstream.errors import InkstreamError, Invalid
+from inkstream.errors import Closing, InkstreamError, Invalid
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -48,8 +50,29 @@ def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
             expose_headers=["Retry-After"],
             allow_credentials=True,
         )
-    app = behind(app, settings)
+    app = behind(_answered(app), settings)
     return outlasting(_stripped(app, settings.base_path) if settings.base_path else app)
+
+
+def _answered(app: ASGIApp) -> ASGIApp:
+    """Tell those who are left when the server's patience with them ends: it cancels their requests."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if has_begun:
+                raise
+            await error_response(Closing(), scope["path"])(scope, receive, send)
+
+    return answer
 
 
 def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
