@@ -13,6 +13,7 @@ import httpx
 import pytest
 from prometheus_client import parser
 
+from inkstream import tallies, timeline
 from inkstream.accounts import Role
 from inkstream.engines.scripted import Script
 from inkstream.events import Draft, Kind
@@ -131,6 +132,15 @@ async def test_refusals_and_failures_are_counted_by_their_codes(tmp_path: Path) 
     assert told["vllm:request_success_total{finished_reason=error}"] == 1
 
 
+async def test_what_nobody_has_caught_is_counted_as_internal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as live, client(live) as http:
+        monkeypatch.setattr(live.services.runs, "get", None)
+        assert (await http.get("/api/runs/any")).status_code == 500
+        assert (await scraped(http))["inkstream_errors_total{code=internal}"] == 1
+
+
 async def test_a_death_and_a_restart_are_takeovers(tmp_path: Path) -> None:
     async with serving(tmp_path, ENDLESS) as live, client(live) as http:
         live.engine.deaths = 1
@@ -144,8 +154,12 @@ async def test_a_death_and_a_restart_are_takeovers(tmp_path: Path) -> None:
         assert told["inkstream_takeovers_total{reason=engine_lost}"] == 0
 
 
-async def test_a_pause_is_one_stall_for_each_of_its_readers(tmp_path: Path) -> None:
-    script = Script(tokens_per_second=0.3, answer_tokens=1000)
+async def test_a_pause_is_one_stall_for_each_of_its_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(tallies, "LOOK_SECONDS", 0.02)
+    script = Script(tokens_per_second=0.7, answer_tokens=1000)
     async with serving(tmp_path, script) as live, client(live) as http:
         runs = [(await ask(http))["run"]["id"] for _ in range(2)]
         async with aclosing(follow(http, runs[0])) as one, aclosing(follow(http, runs[0])) as two:
@@ -191,10 +205,10 @@ async def test_names_keep_their_colon_for_those_who_ask_for_openmetrics(tmp_path
 def test_principals_that_have_no_end_share_a_series() -> None:
     tally = RunTally()
     for number in range(MOST_PRINCIPALS + 5):
-        timeline = Timeline(f"{number:032x}", f"user{number}", created_at=0.0)
-        tally.begin(timeline)
-        timeline.end(Draft(Kind.STOPPED, b"{}"), asked_at=0.0)
-        tally.leave(timeline)
+        run = Timeline(f"{number:032x}", f"user{number}", created_at=0.0)
+        tally.begin(run)
+        run.end(Draft(Kind.STOPPED, b"{}"), asked_at=0.0)
+        tally.leave(run)
     assert len(tally.principals) == MOST_PRINCIPALS + 1
     assert tally.principals[OTHERS].runs == 5
 

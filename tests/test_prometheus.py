@@ -22,7 +22,7 @@ from inkstream.engines.scripted import Script
 from inkstream.probe import free_port
 from tests.live import Live, serving
 from tests.test_api import ask, client, follow, until
-from tests.test_metrics import Driver
+from tests.test_metrics import Driver, scraped
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(sys.platform != "linux", reason="Debian's package")]
 
@@ -94,6 +94,20 @@ def test_alerts_fire_when_they_should_and_not_before(programs: Path, tmp_path: P
     path = tmp_path / "rules.test.yml"
     path.write_text(yaml.safe_dump({"rule_files": [str(DEPLOY / "alerts.yml")], "tests": cases}))
     assert "SUCCESS" in promtool(programs, "test", "rules", path)
+
+
+async def test_the_first_of_what_alerts_wait_for_is_seen(tmp_path: Path) -> None:
+    """Prometheus sees no increase in a series that begins with 1: they are there from the start."""
+    async with serving(tmp_path) as live, client(live) as http:
+        told = await scraped(http)
+    waited_for = {
+        f"{name}{{{label}={value}}}"
+        for rule in RULES
+        for name, label, values in re.findall(r'(inkstream_\w+){(\w+)=~?"([^"]+)"}', rule["expr"])
+        for value in values.split("|")
+    }
+    assert len(waited_for) >= 6
+    assert waited_for <= told.keys()
 
 
 @asynccontextmanager

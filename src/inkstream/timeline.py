@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from inkstream.errors import InkstreamError
 from inkstream.events import Draft, Kind
 
 STALL_SECONDS = 2.0
+NO_TIMINGS: Mapping[str, float] = MappingProxyType({})  # one for all: there may be thousands of attempts
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class Attempt:
     first_text_at: float | None = None
     ended_at: float | None = None
     behind: int = 0
-    timings: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, float] = NO_TIMINGS
     outcome: str = "cut"
 
 

@@ -53,7 +53,11 @@ class Guard:
         except InkstreamError as refusal:
             await error_response(refusal, scope["path"])(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            self._errors["internal"] += 1
+            raise
 
     def _require_host(self, headers: Headers) -> None:
         host = (urlsplit(f"//{headers.get('host', '')}").hostname or "").lower()

@@ -24,7 +24,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 import inkstream
 from inkstream.api.services import Services, require_admin, services
@@ -39,6 +39,8 @@ router = APIRouter()
 TAKEOVERS = ("engine_lost", "restart", "abandoned")
 STOPS = ("asked", "unread")
 FINISHED = ("stop", "length", "abort", "error")
+FAILURES = ("disk_full", "engine_crashed", "engine_lost", "internal")
+ERRORS = ("queue_full", "too_many_readers", "log_unwritable", "internal")
 MOST_TOLD_READERS = 3
 
 HISTOGRAMS = (
@@ -65,7 +67,7 @@ GPU = (
 Sample = tuple[tuple[str, ...], float]
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Everything that is counted, for Prometheus. Admins only."""
     require_admin(request)
@@ -134,14 +136,14 @@ class _Told(Collector):
     def _runs(self) -> Iterator[Metric]:
         tally = self._here.tally
         yield _counter("inkstream_runs", "Answers begun or taken over by this gateway.", tally.begun)
-        failures = _by_one(tally.failures)
+        failures = _by_one(_with_zeros(FAILURES, tally.failures))
         yield _counters("inkstream_run_failures", "Answers that failed.", ("code",), failures)
         takeovers = _by_one(_with_zeros(TAKEOVERS, tally.takeovers))
         text = "Answers that were taken up where another process had left them."
         yield _counters("inkstream_takeovers", text, ("reason",), takeovers)
         text = "Answers that were stopped: somebody asked for it, or nobody read them."
         yield _counters("inkstream_stops", text, ("by",), _by_one(_with_zeros(STOPS, tally.stops)))
-        errors = _by_one(self._here.errors)
+        errors = _by_one(_with_zeros(ERRORS, self._here.errors))
         yield _counters("inkstream_errors", "Requests that were answered by an error.", ("code",), errors)
 
     def _readers(self) -> Iterator[Metric]:
