@@ -37,7 +37,7 @@ class Attempt:
     first_text_at: float | None = None
     ended_at: float | None = None
     behind: int = 0
-    timings: Mapping[str, float] = NO_TIMINGS
+    timings: Mapping[str, float] = field(default_factory=lambda: NO_TIMINGS)
     outcome: str = "cut"
 
 
