@@ -8,11 +8,12 @@ import math
 import re
 import subprocess
 import sys
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -34,6 +35,7 @@ RULES = [
 ]
 # Nothing is guessed by the scripted engine: nothing by nothing is no number.
 WITHOUT_A_NUMBER = {"Guessed tokens that were right"}
+SVG = "{http://www.w3.org/2000/svg}"
 METRIC = re.compile(r"\b(?:vllm:|inkstream_|process_)[a-z0-9_]+|\bup\b")
 
 
@@ -193,6 +195,7 @@ async def test_every_panel_and_every_alert_answers_from_a_loaded_server(
                         await asyncio.sleep(0.2)
             assert silent == []
             await require_rules(http)
+            await require_picture(str(http.base_url))
         finally:
             assert not loading.done()
             loading.cancel()
@@ -223,3 +226,14 @@ async def require_rules(http: httpx.AsyncClient) -> None:
         names = set(METRIC.findall(rule["expr"]))
         assert names
         assert names <= known, rule["alert"]
+
+
+async def require_picture(url: str) -> None:
+    """The dashboard can be drawn, every panel with a line."""
+    command = [sys.executable, str(ROOT / "scripts" / "dashboard.py"), url, "10"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    drawn, _ = await process.communicate()
+    assert process.returncode == 0
+    texts = {text.text for text in ElementTree.fromstring(drawn).iter(f"{SVG}text")}
+    assert texts >= {panel["title"] for panel in DASHBOARD["panels"] if panel["type"] != "row"}
+    assert drawn.count(b"<polyline") >= len(queries())

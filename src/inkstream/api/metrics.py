@@ -128,7 +128,8 @@ class _Told(Collector):
             yield _counters(name, text, ("model_name",), told)
         written = Counter({model: tally.tokens for model, tally in models.items()})
         for run in self._here.tally.living.values():
-            written[run.model] += run.tokens
+            if run.tokens:  # before that it may not be known which model will write it
+                written[run.model] += run.tokens
         text = "Tokens written, those of living answers included."
         yield _counters("vllm:generation_tokens", text, ("model_name",), _by_one(written))
         yield _ends(models)
