@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +22,9 @@ from inkstream import tracing
 from inkstream.config import Settings
 from inkstream.engines.scripted import Script
 from inkstream.errors import ConfigError
+from inkstream.events import Draft, Kind
+from inkstream.otel import Traces
+from inkstream.timeline import Timeline
 from tests.live import serving
 from tests.test_api import ask, client, first_text, follow
 
@@ -158,6 +163,18 @@ async def test_a_collector_that_is_not_there_holds_nobody_up(tmp_path: Path) -> 
         async with serving(tmp_path, Script(), traces="http://127.0.0.1:9") as live, client(live) as http:
             [_ async for _ in follow(http, (await ask(http))["run"]["id"])]
             await live.until_idle()
+
+
+def test_a_collector_that_takes_and_says_nothing_does_not_hold_up_the_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        traces = Traces(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for number in range(1000):
+            timeline = Timeline(f"{number + 1:032x}", "local", created_at=1.0)
+            timeline.end(Draft(Kind.STOPPED, b"{}"), asked_at=1.0)
+            traces.tell(timeline)
+        before = time.monotonic()
+        traces.close()
+    assert time.monotonic() - before < 2.5  # each of its batches would take a second
 
 
 def test_nothing_of_it_is_imported_where_nobody_wants_traces() -> None:

@@ -14,6 +14,7 @@ from the timeline when all is over: an answer that is being written pays nothing
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from secrets import randbits
 
@@ -28,7 +29,8 @@ import inkstream
 from inkstream.events import Kind
 from inkstream.timeline import Attempt, Ending, Timeline
 
-EXPORT_SECONDS = 1.0  # a collector that does not answer must not hold up a restart
+EXPORT_SECONDS = 1.0
+CLOSE_SECONDS = 0.5  # a collector that does not answer must not hold up a restart
 SPAN_BITS = 64
 
 Value = str | int | float | list[str]
@@ -37,16 +39,21 @@ Value = str | int | float | list[str]
 class Traces:
     def __init__(self, url: str) -> None:
         """``url`` is a collector's for OTLP over HTTP, such as http://127.0.0.1:4318."""
-        exporter = OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
-        self._processor = BatchSpanProcessor(exporter)
+        self._exporter = OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
+        self._processor = BatchSpanProcessor(self._exporter)
         self._resource = Resource.create(
             {"service.name": "inkstream", "service.version": inkstream.__version__}
         )
         self._scope = InstrumentationScope("inkstream", inkstream.__version__)
 
     def close(self) -> None:
-        """Send what is left. Waits for the collector, not for long."""
+        """Send what is left, as far as that goes in ``CLOSE_SECONDS`` and one last export."""
+        # The processor would wait for half a minute. Behind its exporter's end every export fails at once.
+        too_late = threading.Timer(CLOSE_SECONDS, self._exporter.shutdown)
+        too_late.start()
         self._processor.shutdown()  # type: ignore[no-untyped-call]  # it has no types
+        too_late.cancel()
+        too_late.join()
 
     def tell(self, timeline: Timeline) -> None:
         """What has happened to a run here. Never waits."""
