@@ -37,7 +37,7 @@ def written(formatter: logging.Formatter, error: BaseException, name: str = "ink
     return stream.getvalue()
 
 
-def caught(raise_it: Any) -> BaseException:
+def caught(raise_it: Any) -> Exception:
     try:
         raise_it()
     except Exception as error:  # noqa: BLE001  # whatever it is
@@ -59,6 +59,19 @@ def test_an_exception_is_told_by_type_and_place_without_its_words(formatter: log
     assert said.index("ValueError") < said.index("KeyError")
     assert "test_console.py" in said
     assert "in stumble" in said
+
+
+def test_the_members_of_a_group_are_told() -> None:
+    said = written(Text(), ExceptionGroup("several", [caught(stumble), EngineFailed("no such thing")]))
+    assert "KeyError" in said
+    assert "no such thing" in said
+    assert CANARY not in said
+
+
+@pytest.mark.parametrize("formatter", [Text(), Json("gateway")])
+def test_a_name_that_is_no_text_is_written_all_the_same(formatter: logging.Formatter) -> None:
+    record = logging.LogRecord("inkstream", logging.ERROR, __file__, 1, "no %s", ("caf\udce9",), None)
+    assert "no caf?" in formatter.format(record)
 
 
 @pytest.mark.parametrize("formatter", [Text(), Json("gateway")])

@@ -26,8 +26,6 @@ FIELDS = ("run", "state", "code", "tokens", "seconds")
 
 CHATTY = ("httpx", "uvicorn.error")
 
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-
 
 def log_to_console(settings: Settings, process: str) -> None:
     """Everything goes to stderr from now on, what nobody catches included. ``process`` names this one."""
@@ -81,21 +79,28 @@ class Json(logging.Formatter):
 
 
 def _message(record: logging.LogRecord) -> str:
-    message = record.getMessage()
+    # Half a surrogate pair, which a file name may have, cannot be written.
+    message = record.getMessage().encode(errors="replace").decode()
     return message.partition("\n")[0] if record.name == "asyncio" else message
 
 
 def _failure(record: logging.LogRecord) -> Iterator[str]:
-    """The record's exception and what led to it, the cause first."""
     error = record.exc_info[1] if record.exc_info else None
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    for each in reversed(chain):
-        for frame in traceback.extract_tb(each.__traceback__):
-            yield f"  {frame.filename}:{frame.lineno} in {frame.name}"
-        yield _named(each)
+    if error is not None:
+        yield from _told(error)
+
+
+def _told(error: BaseException) -> Iterator[str]:
+    """An exception and what led to it, the cause first; of a group its members too."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        yield from _told(cause)
+    for frame in traceback.extract_tb(error.__traceback__):
+        yield f"  {frame.filename}:{frame.lineno} in {frame.name}"
+    yield _named(error)
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from _told(member)
 
 
 def _named(error: BaseException) -> str:
