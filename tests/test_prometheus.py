@@ -25,7 +25,7 @@ from tests.live import Live, serving
 from tests.test_api import ask, client, follow, until
 from tests.test_metrics import Driver, scraped
 
-pytestmark = [pytest.mark.real, pytest.mark.skipif(sys.platform != "linux", reason="Debian's package")]
+pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
