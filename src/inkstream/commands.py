@@ -20,6 +20,7 @@ ENGINE_SETTINGS = frozenset(
     {
         "data_dir", "model", "engine", "engine_url", "engine_key", "context", "slots", "threads",
         "gpu_layers", "device", "dtype", "quantize", "draft_model", "offline", "script", "log_level",
+        "log_format",
     }
 )  # fmt: skip
 ADDRESS_SETTINGS = frozenset({"data_dir", "host", "port", "base_path", "hosts", "public_url"})

@@ -32,6 +32,7 @@ SECTIONS = (
     Section("model", "What answers", "由什么来回答"),
     Section("key", "Who may", "谁可以访问"),
     Section("queue", "How much", "容量与时限"),
+    Section("log_level", "What operators see", "日志与监控"),
 )
 
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import inkstream
-from inkstream.api import account, article, chats, docs, native, openai, ops, transfer
+from inkstream.api import account, article, chats, docs, metrics, native, openai, ops, transfer
 from inkstream.api.body import BodyLimit
 from inkstream.api.errors import error_response
 from inkstream.api.guard import Guard
@@ -28,7 +28,7 @@ def create_app(services: Services) -> ASGIApp:
     settings = services.settings
     app = FastAPI(title="inkstream", version=inkstream.__version__, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (native, account, chats, transfer, article, openai, ops, docs):
+    for module in (native, account, chats, transfer, article, openai, ops, metrics, docs):
         app.include_router(module.router)
     app.mount("/", Page(settings))
     app.add_exception_handler(InkstreamError, _ours)
@@ -40,7 +40,7 @@ def create_app(services: Services) -> ASGIApp:
 def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
     """What a request goes through before any route, outermost last. All of it is plain ASGI."""
     settings = services.settings
-    app = Guard(BodyLimit(app, settings), settings, services.door)
+    app = Guard(BodyLimit(app, settings), settings, services.door, services.errors)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -48,8 +48,10 @@ async def follow_run(
     found = await here.runs.get(principal, run)
     cursor = _cursor(last_event_id, after)
     await here.runs.require_cursor(found, cursor)
+    here.streams.tally.reconnects += bool(last_event_id)
     if found.state.is_terminal and cursor.seq >= found.last_seq:
         return Response(status_code=204)
+    here.streams.tally.resumes += cursor.seq > 0
     opening = OPENING
     if wait and found.last_seq > cursor.seq:
         # What is stored already is not news: a page shows it at once, and only what follows as it comes.
