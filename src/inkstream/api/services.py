@@ -42,6 +42,7 @@ class Services:
     runs: Runs
     streams: OpenStreams
     build: str | None = field(default_factory=build_of_page)
+    echoes: set[EventStream] = field(default_factory=set)
 
     def require_reader(self) -> None:
         """To be asked before anything is begun for a reader. Raises Overloaded."""
