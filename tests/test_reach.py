@@ -161,7 +161,7 @@ async def test_nothing_is_wrong_behind_our_configuration(
     tmp_path: Path, language: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = free_port()
-    settings = {"trusted_proxies": ("127.0.0.1",), "key": "sesame", "heartbeat_seconds": 0.5}
+    settings: dict[str, Any] = {"trusted_proxies": ("127.0.0.1",), "key": "sesame", "heartbeat_seconds": 0.5}
     async with serving(tmp_path / "data", **settings) as live:
         with nginx(tmp_path, secure(tmp_path, front, live.port), front):
             monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
