@@ -25,7 +25,7 @@ WATCH_SECONDS = 15.0
 ASSET = re.compile(r'(?:src|href)="\./(assets/[^"]+\.js)"')
 STREAM_CACHING = "no-store, no-transform"
 UNBUFFERED = "nginx: proxy_buffering off;  Caddy: flush_interval -1"
-NOT_COMPRESSED = "nginx: gzip off;  or take text/event-stream and * out of gzip_types"
+NOT_COMPRESSED = "nginx: gzip off;  Caddy: encode @page gzip"
 SPOKEN_1_1 = 'nginx: proxy_http_version 1.1; proxy_set_header Connection "";'
 HOST_KEPT = "nginx: proxy_set_header Host $http_host;"
 SCHEME_TOLD = "nginx: proxy_set_header X-Forwarded-Proto $scheme;"
@@ -70,23 +70,24 @@ class Reach:
             yield Finding("way", "ok", text)
 
     def _unreachable(self, error: httpx.TransportError) -> Finding:
-        say, host, text = self._say, self._visit.base.host, str(error)
-        reason = text or type(error).__name__
-        around = f"no_proxy={host} inkstream doctor {self._visit.base}"
-        if isinstance(error, httpx.ProxyError):
-            fix = say("around your own proxy: ", "绕过本机代理：") + around
-        elif "CERTIFICATE" in text.upper():
+        reason = str(error) or type(error).__name__
+        return Finding("address", "fail", f"{self._visit.base}: {reason}", self._way_there(error, reason))
+
+    def _way_there(self, error: httpx.TransportError, reason: str) -> str:
+        say, base = self._say, self._visit.base
+        look = f"curl -v {base}healthz"
+        if "CERTIFICATE" in reason.upper():
+            own = say("; signed by your company: ", "；若由公司自签，请设置 ") + "SSL_CERT_FILE=company.pem"
             fix = say("a certificate for this name, with its chain: ", "换用该域名的证书，并附完整证书链：")
-            fix += "nginx: ssl_certificate fullchain.pem;"
-        elif isinstance(error, httpx.TimeoutException):
-            fix = say("a firewall, or a server that hangs: ", "防火墙拦截，或服务已卡死：")
-            fix += f"curl -v {self._visit.base}healthz"
-        elif isinstance(error, httpx.ConnectError):
-            fix = say("on the server: ", "在服务器上运行：") + "inkstream doctor"
-        else:
-            fix = say("is it https, or another port? ", "是否应为 https 或其他端口？")
-            fix += f"curl -v {self._visit.base}healthz"
-        return Finding("address", "fail", f"{self._visit.base}: {reason}", fix)
+            return f"{fix}nginx: ssl_certificate fullchain.pem;{own}"
+        if self._visit.goes_through_proxy():
+            around = say("around the proxy of your environment: ", "绕过环境变量指定的代理：")
+            return f"{around}no_proxy={base.host} inkstream doctor {base}"
+        if isinstance(error, httpx.TimeoutException):
+            return say("a firewall, or a server that hangs: ", "防火墙拦截，或服务已卡死：") + look
+        if isinstance(error, httpx.ConnectError):
+            return say("on the server: ", "在服务器上运行：") + "inkstream doctor"
+        return say("is it https, or another port? ", "是否应为 https 或其他端口？") + look
 
     # Is it inkstream that answers, and does it know where it is?
 
@@ -214,7 +215,7 @@ class Reach:
         yield from self._body(heard)
         yield from self._told(heard)
         yield self._access(heard)
-        if is_flowing:
+        if is_flowing and self._watch_seconds:
             yield self._idle(float(heard.seen["heartbeat_seconds"]))
 
     def _flow(self, heard: Heard, is_flowing: bool) -> Finding:
@@ -243,7 +244,7 @@ class Reach:
         if not encoding:
             return Finding("stream", "fail", text, UNBUFFERED)
         text += self._say(f", compressed ({encoding})", f"，且经过压缩（{encoding}）")
-        return Finding("stream", "fail", text, f"{NOT_COMPRESSED}  {UNBUFFERED}")
+        return Finding("stream", "fail", text, NOT_COMPRESSED)
 
     def _body(self, heard: Heard) -> Iterator[Finding]:
         kind = heard.headers.get("content-type", "")
@@ -317,9 +318,8 @@ class Reach:
             f"cut after {heard.silent_seconds:.1f} s of silence; a comment comes every {beat_seconds:g} s",
             f"静默 {heard.silent_seconds:.1f} 秒后被切断，而心跳每 {beat_seconds:g} 秒才有一次",
         )
-        return Finding(
-            "idle", "fail", text, f"{LONGER}  INKSTREAM_HEARTBEAT_SECONDS={heard.silent_seconds / 2:.1g}"
-        )
+        shorter = f"INKSTREAM_HEARTBEAT_SECONDS={max(0.5, heard.silent_seconds // 2):g}"
+        return Finding("idle", "fail", text, LONGER + say("  or ", "  或 ") + shorter)
 
     def _judged(self, check: str, is_well: bool, text: str, fix: str, level: Level = "fail") -> Finding:
         return Finding(check, "ok", text) if is_well else Finding(check, level, text, fix)
