@@ -54,7 +54,7 @@ server {{
 
 PLAIN = """
 server {{
-    listen {address}:{front};
+    listen 127.0.0.1:{front};
     location {path} {{
         proxy_pass http://127.0.0.1:{back}{behind};
         {lines}
@@ -63,11 +63,9 @@ server {{
 """
 
 
-def plain(
-    front: int, back: int, lines: str = "", *, path: str = "/", behind: str = "", address: str = "127.0.0.1"
-) -> str:
+def plain(front: int, back: int, lines: str = "", *, path: str = "/", behind: str = "") -> str:
     """A server block that passes ``path`` on with these lines, and else with nginx's defaults."""
-    return PLAIN.format(front=front, back=back, lines=lines, path=path, behind=behind, address=address)
+    return PLAIN.format(front=front, back=back, lines=lines, path=path, behind=behind)
 
 
 def deployed(name: str, changes: dict[str, str]) -> str:
@@ -104,7 +102,7 @@ def certified(folder: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def nginx(folder: Path, servers: str, front: int, address: str = "127.0.0.1") -> Iterator[None]:
+def nginx(folder: Path, servers: str, front: int) -> Iterator[None]:
     """nginx with these server blocks, from when it listens at ``front``."""
     binary = shutil.which("nginx", path=PATH)
     assert binary is not None, "nginx is not here: run scripts/nginx"
@@ -113,19 +111,19 @@ def nginx(folder: Path, servers: str, front: int, address: str = "127.0.0.1") ->
     command = [binary, "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
     try:
-        _until_listening(process, address, front)
+        _until_listening(process, front)
         yield
     finally:
         process.terminate()
         process.communicate(timeout=10)
 
 
-def _until_listening(process: subprocess.Popen[str], address: str, port: int) -> None:
+def _until_listening(process: subprocess.Popen[str], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         assert process.poll() is None, process.communicate()[1]
         try:
-            socket.create_connection((address, port)).close()
+            socket.create_connection(("127.0.0.1", port)).close()
         except ConnectionRefusedError:
             assert time.monotonic() < deadline, "nginx does not listen"
             time.sleep(0.01)

@@ -21,20 +21,16 @@ SCRIPT = '{"tokens_per_second": 50, "answer_tokens": 60}'
 
 
 async def test_a_second_gateway_on_a_folder_is_refused_and_the_first_is_not_disturbed(tmp_path: Path) -> None:
-    alone = ("--engine", "scripted", "--port", "0")
+    """Without the parent, which looks before it starts anything."""
     async with (
-        inkstream(tmp_path, "serve", *alone) as first,
+        inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as first,
         httpx.AsyncClient(base_url=await address_of(first), trust_env=False) as http,
     ):
-        code, _, said = await finished(tmp_path, "serve", *alone)
-        assert code == 2
-        assert "one gateway serves a folder" in said
-        assert "--engine-url" in said
-        # Without the parent, which looks before it starts anything.
         url = ("--engine-url", f"tcp://127.0.0.1:{free_port('127.0.0.1')}", "--engine-key", "key")
         code, _, said = await finished(tmp_path, "gateway", "--port", "0", *url)
         assert code == 2
         assert "one gateway serves a folder" in said
+        assert "--engine-url" in said
         assert (await http.get("/healthz")).status_code == 200
 
 

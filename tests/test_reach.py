@@ -187,21 +187,55 @@ async def test_a_proxy_that_hides_https_is_found(tmp_path: Path, monkeypatch: py
     assert "X-Forwarded-Proto $scheme" in found["scheme"][0].fix
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="elsewhere only 127.0.0.1 is there without being asked for"
-)
-async def test_an_open_door_is_a_fault_beyond_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    front = free_port()
-    monkeypatch.setenv("no_proxy", "127.0.0.2")
-    async with serving(tmp_path / "data") as live:
-        with nginx(
-            tmp_path / "nginx", plain(front, live.port, GOOD, address="127.0.0.2"), front, "127.0.0.2"
-        ):
-            found = await findings(f"http://127.0.0.2:{front}/")
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name for this machine under which it counts as another one."""
+    look_up = socket.getaddrinfo
+
+    def found(host: Any, *rest: Any, **options: Any) -> Any:  # Any: as typeshed has it, in many overloads
+        return look_up("127.0.0.1" if host == "ink.test" else host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setenv("no_proxy", "ink.test")
+    return "ink.test"
+
+
+async def test_a_name_that_the_server_has_not_been_told_is_found(tmp_path: Path, elsewhere: str) -> None:
+    async with serving(tmp_path) as live:
+        found = await findings(f"http://{elsewhere}:{live.port}/")
+    assert "does not go by the name ink.test" in found["server"][0].text
+    assert found["server"][0].fix == "INKSTREAM_HOSTS=ink.test"
+
+
+async def test_an_open_door_is_a_fault_beyond_this_machine(tmp_path: Path, elsewhere: str) -> None:
+    async with serving(tmp_path, hosts=(elsewhere,)) as live:
+        found = await findings(f"http://{elsewhere}:{live.port}/", seconds=0)
     assert [finding.check for finding in wrong(found)] == ["access"]
     assert "inkstream users add" in found["access"][0].fix
+
+
+async def test_a_proxy_of_the_environment_that_leads_nowhere_is_named(
+    elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://ada:hunter2@127.0.0.1:{free_port()}")
+    found = await findings(f"http://{elsewhere}/")
+    assert "no_proxy=ink.test inkstream doctor" in found["address"][0].fix
+    assert "hunter2" not in str(found)
+
+
+async def test_a_proxys_password_opens_it_and_is_not_shown(tmp_path: Path) -> None:
+    front = free_port()
+    (tmp_path / "users").write_text("ada:{PLAIN}hunter2\n")
+    lines = f"{GOOD} auth_basic ink; auth_basic_user_file {tmp_path}/users;"
+    async with serving(tmp_path / "data") as live:
+        with nginx(tmp_path / "nginx", plain(front, live.port, lines), front):
+            shut = await findings(f"http://127.0.0.1:{front}/")
+            found = await findings(f"http://ada:hunter2@127.0.0.1:{front}/", seconds=0)
+    assert "status 401" in shut["server"][0].text
+    assert wrong(found) == []
+    assert "hunter2" not in str(found)
 
 
 async def test_what_does_not_answer_is_told_from_what_stands_in_front_of_nothing(tmp_path: Path) -> None:
@@ -300,8 +334,8 @@ def test_what_is_no_address_of_a_page_is_refused(url: str) -> None:
         base_of(url)
 
 
-def test_an_address_ends_with_a_slash_and_has_no_question_behind_it() -> None:
-    assert str(base_of("https://ink.test:8443/chat?trace#/c/1")) == "https://ink.test:8443/chat/"
+def test_an_address_is_shown_with_a_slash_and_without_question_and_password() -> None:
+    assert str(base_of("https://ada:hunter2@ink.test:8443/chat?trace#/c/1")) == "https://ink.test:8443/chat/"
 
 
 @pytest.mark.parametrize("text", ["-1", "abc", "901", "1.5"])

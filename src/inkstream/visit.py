@@ -86,13 +86,18 @@ class Visit:
     def __init__(self, url: str, key: str = "") -> None:
         """Raises ConfigError for what is no address of a page."""
         self.base = base_of(url)
+        given = httpx.URL(url)  # with a proxy's password, perhaps, which is used and never shown
         headers = {"user-agent": "inkstream doctor", "accept-encoding": "gzip"}
         self._key = {"authorization": f"Bearer {key}"} if key else {}
         # A proxy of the environment is on the way to other machines; to this one it would lead nowhere.
         trusted = httpx.create_ssl_context()
         trusted.load_default_certs()  # a company's own authority is known to its machines, not to certifi
         self._http = httpx.Client(
-            verify=trusted, trust_env=not self.is_local, headers=headers, timeout=REPLY_SECONDS
+            verify=trusted,
+            trust_env=not self.is_local,
+            headers=headers,
+            auth=(given.username, given.password) if given.username else None,
+            timeout=REPLY_SECONDS,
         )
 
     def __enter__(self) -> Self:
@@ -159,4 +164,5 @@ def base_of(url: str) -> httpx.URL:
         raise ConfigError(f"{url!r} is no address: {error}.") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ConfigError(f"{url!r} is no address of a page. Write, for example, https://chat.example.org/")
-    return parsed.copy_with(path=f"{parsed.path.rstrip('/')}/", query=None, fragment=None)
+    path = f"{parsed.path.rstrip('/')}/"
+    return parsed.copy_with(userinfo=b"", path=path, query=None, fragment=None)
