@@ -104,6 +104,10 @@ FAULTS = {
         "server", "fail", "leads on to https://", "inkstream doctor https://elsewhere.test/",
         "rewrite ^ https://elsewhere.test$uri redirect;",
     ),
+    "a body that is not what its header says": Fault(
+        "address", "fail", "decompressing", "curl -v",
+        f"{GOOD} location /healthz {{ add_header Content-Encoding gzip; return 200 plain; }}",
+    ),
     "a key that is taken away": Fault(
         "access", "fail", "takes the key away", "Authorization",
         f'{GOOD} proxy_set_header Authorization "";', settings={"key": "sesame"}, key="sesame",
@@ -233,7 +237,8 @@ async def test_a_proxys_password_opens_it_and_is_not_shown(tmp_path: Path) -> No
         with nginx(tmp_path / "nginx", plain(front, live.port, lines), front):
             shut = await findings(f"http://127.0.0.1:{front}/")
             found = await findings(f"http://ada:hunter2@127.0.0.1:{front}/", seconds=0)
-    assert "status 401" in shut["server"][0].text
+    assert "a password" in shut["server"][0].text
+    assert f"NAME:PASSWORD@127.0.0.1:{front}/" in shut["server"][0].fix
     assert wrong(found) == []
     assert "hunter2" not in str(found)
 

@@ -58,7 +58,7 @@ class Reach:
             if server.level != "fail":
                 yield from self._page()
                 yield from self._stream()
-        except httpx.TransportError as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             yield self._unreachable(error)
 
     def _way(self) -> Iterator[Finding]:
@@ -69,11 +69,11 @@ class Reach:
             )
             yield Finding("way", "ok", text)
 
-    def _unreachable(self, error: httpx.TransportError) -> Finding:
+    def _unreachable(self, error: Exception) -> Finding:
         reason = str(error) or type(error).__name__
         return Finding("address", "fail", f"{self._visit.base}: {reason}", self._way_there(error, reason))
 
-    def _way_there(self, error: httpx.TransportError, reason: str) -> str:
+    def _way_there(self, error: Exception, reason: str) -> str:
         say, base = self._say, self._visit.base
         look = f"curl -v {base}healthz"
         if "CERTIFICATE" in reason.upper():
@@ -129,7 +129,7 @@ class Reach:
 
     def _foreign(self, reply: httpx.Response) -> tuple[str, str]:
         say, status = self._say, reply.status_code
-        if reply.is_redirect:
+        if reply.has_redirect_location:
             target = reply.headers["location"].removesuffix("healthz")
             text = say(f"it leads on to {target}", f"被重定向到 {target}")
             return text, f"inkstream doctor {reply.request.url.join(target)}"
@@ -139,6 +139,9 @@ class Reach:
                 f"代理返回 {status}，连不上后面的服务",
             )
             return text, say("on the server: ", "在服务器上运行：") + "curl -i http://127.0.0.1:8000/healthz"
+        if status == 401:
+            text = say("a proxy wants a password of its own", "代理要求输入它自己的密码")
+            return text, f"inkstream doctor {self._visit.base.copy_with(userinfo=b'NAME:PASSWORD')}"
         text = say(f"something else answers: status {status}", f"应答的不是 inkstream：状态码 {status}")
         return text, f"nginx: location {self._visit.base.path} {{ proxy_pass http://127.0.0.1:8000; }}"
 
@@ -193,9 +196,9 @@ class Reach:
         prefix = self._visit.prefix
         reply = self._visit.get(prefix)
         target = reply.request.url.join(reply.headers.get("location", ""))
-        if reply.is_redirect and target == self._visit.base:
+        if reply.has_redirect_location and target == self._visit.base:
             return Finding("base", "ok", f"{prefix} → {prefix}/")
-        shown = target if reply.is_redirect else reply.status_code
+        shown = target if reply.has_redirect_location else reply.status_code
         fix = f"nginx: location = {prefix} {{ return 301 {prefix}/; }} absolute_redirect off;"
         return Finding("base", "warn", f"{prefix} → {shown}", fix)
 

@@ -18,6 +18,7 @@ from inkstream.errors import ConfigError
 
 ECHO = "api/echo"
 REPLY_SECONDS = 10.0
+SEEN = {"http", "scheme", "has_key", "base_path", "heartbeat_seconds", "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,9 @@ class Heard:
 
     @property
     def seen(self) -> dict[str, Any]:
-        """What the server has seen of the request; empty if it does not say."""
-        return next((block.data for block in self.blocks if block.event == "seen"), {})
+        """What the server has seen of the request; empty if it does not say all of it."""
+        told = (block.data for block in self.blocks if block.event == "seen")
+        return next((data for data in told if data.keys() >= SEEN), {})
 
     @property
     def silent_seconds(self) -> float:
@@ -74,10 +76,10 @@ class Heard:
 
 def _block(text: str, at: float) -> Block:
     fields = dict(line.partition(": ")[::2] for line in text.split("\n"))
-    data: dict[str, Any] = {}
+    data = None
     with suppress(json.JSONDecodeError):  # somebody else's, or garbled: then nothing is known of it
         data = json.loads(fields.get("data", "{}"))
-    return Block(fields.get("event", ""), data, at)
+    return Block(fields.get("event", ""), data if isinstance(data, dict) else {}, at)
 
 
 class Visit:
@@ -132,17 +134,17 @@ class Visit:
         return bool(named) and not self.is_local and not urllib.request.proxy_bypass(self.base.host)
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-        """``path`` is relative to the page's. Raises httpx.TransportError."""
+        """``path`` is relative to the page's. Raises httpx.RequestError."""
         return self._http.get(self.base.join(path), headers=headers)
 
     def get_signed_in(self, path: str) -> httpx.Response:
-        """With the key, if there is one. Raises httpx.TransportError."""
+        """With the key, if there is one. Raises httpx.RequestError."""
         return self.get(path, self._key)
 
     def listen(self, seconds: float, patience_seconds: float = REPLY_SECONDS) -> Heard:
         """The server's echo with so many seconds of silence, as far as it comes.
 
-        Raises httpx.TransportError where there is no reply at all.
+        Raises httpx.RequestError where there is no reply at all.
         """
         heard, begun = Heard(), time.monotonic()
         timeout = httpx.Timeout(REPLY_SECONDS, read=patience_seconds)
