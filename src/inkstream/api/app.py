@@ -12,15 +12,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import inkstream
-from inkstream.api import account, article, chats, docs, metrics, native, openai, ops, transfer
+from inkstream.api import account, article, chats, docs, echo, metrics, native, openai, ops, transfer
 from inkstream.api.body import BodyLimit
 from inkstream.api.errors import error_response
-from inkstream.api.guard import Guard
+from inkstream.api.guard import GUARDED_PREFIXES, Guard
 from inkstream.api.page import Page
 from inkstream.api.proxies import behind
 from inkstream.api.services import Services
 from inkstream.api.sse import outlasting
-from inkstream.errors import Closing, InkstreamError, Invalid
+from inkstream.errors import Closing, ConfigError, InkstreamError, Invalid
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -28,7 +28,7 @@ def create_app(services: Services) -> ASGIApp:
     settings = services.settings
     app = FastAPI(title="inkstream", version=inkstream.__version__, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (native, account, chats, transfer, article, openai, ops, metrics, docs):
+    for module in (native, account, echo, chats, transfer, article, openai, ops, metrics, docs):
         app.include_router(module.router)
     app.mount("/", Page(settings))
     app.add_exception_handler(InkstreamError, _ours)
@@ -78,13 +78,18 @@ def _answered(app: ASGIApp) -> ASGIApp:
 def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
     """Take the base path off, for proxies that leave it on; those that take it off are served as well."""
 
+    # A proxy may have taken it off, so such an address could mean either.
+    if f"{prefix}/" in GUARDED_PREFIXES or prefix in GUARDED_PREFIXES:
+        raise ConfigError(f"INKSTREAM_BASE_PATH has value {prefix!r}. That is an address of the API.")
+
     async def strip(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
         if scope["type"] == "http" and path == prefix:
             # The page's relative addresses need the slash.
             await RedirectResponse(f"{prefix}/")(scope, receive, send)
             return
-        if path.startswith(f"{prefix}/"):
+        # Starlette would take it off a second time, behind the guard, who would have seen another address.
+        while path.startswith(f"{prefix}/"):
             path = path[len(prefix) :]
         scope = {**scope, "path": path, "root_path": prefix}
         await app(scope, receive, send)

@@ -22,7 +22,7 @@ from inkstream.api.sse import CREDENTIAL
 from inkstream.config import LOOPBACK, Settings
 from inkstream.errors import Forbidden, InkstreamError
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/session"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/session", "/api/echo"})
 GUARDED_PREFIXES = ("/api/", "/v1/", "/stream", "/metrics", "/docs", "/openapi.json")
 
 

@@ -54,6 +54,7 @@ class Services:
     errors: Counter[str] = field(default_factory=Counter)
     nvml: Nvml = field(default_factory=Nvml)
     build: str | None = field(default_factory=build_of_page)
+    echoes: set[EventStream] = field(default_factory=set)
 
     def require_reader(self) -> None:
         """To be asked before anything is begun for a reader. Raises Overloaded."""

@@ -17,12 +17,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inkstream.events import Batch, Event
+from inkstream.events import Batch, Event, encode
 
 OPENING = b"retry: 2000\n: ok\n\n"  # the milliseconds after which a browser comes back
 BEAT = b":\n\n"
@@ -35,6 +35,11 @@ CONNECTION = "inkstream.connection"  # the ASGI extension by which our server ha
 BEGUN = "inkstream.begun"
 CREDENTIAL = "inkstream.credential"  # by what a request was let in
 LONGEST_LOOK_SECONDS = 1.0
+
+
+def frame(event: str, payload: dict[str, Any]) -> bytes:
+    """An event that no log has numbered."""
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), encode(payload))
 
 
 @dataclass(slots=True)

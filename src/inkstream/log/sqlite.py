@@ -363,8 +363,9 @@ def _lock(folder: Path) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise FolderInUse(
-            f"another inkstream is running on {folder}. Stop it, or give this one a folder of its own"
-            " with INKSTREAM_DATA_DIR."
+            f"another inkstream is running on {folder}, and one gateway serves a folder, however many readers"
+            " it has. Stop it, or give this one a folder of its own with --data-dir; both can join one"
+            " 'inkstream engine' with --engine-url."
         ) from None
     except OSError as error:
         raise LogUnwritable(
