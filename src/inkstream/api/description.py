@@ -20,8 +20,8 @@ from inkstream.api.guard import OPEN_PATHS, is_guarded
 JSON, SSE, MARKDOWN = "application/json", "text/event-stream", "text/markdown"
 COMPONENTS = "#/components/schemas/"
 SCHEMAS = ("chats", "server", "accounts", "openai")
-EVERYWHERE = (400, 403, 408, 413, 431)
-KNOWN = (401, 429, 503, 507)  # for who asks has to be known first, may ask too often, and is looked up
+EVERYWHERE = (400, 403, 408, 413, 431, 503)
+KNOWN = (401, 429, 507)  # for who asks has to be known first, may ask too often, and is looked up
 SECURITY = {
     "key": {"type": "http", "scheme": "bearer"},
     "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
