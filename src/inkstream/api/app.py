@@ -128,10 +128,10 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 
 
 async def _unforeseen(request: Request, _error: Exception) -> Response:
-    """A fault of ours. The framework raises it again behind the reply, for the server's log."""
-    return error_response(
-        InkstreamError("something went wrong here. The log says what."), request.scope["path"]
-    )
+    """A fault of ours. The framework raises it again behind the reply, for the guard's count and the log."""
+    error = InkstreamError("something went wrong here. The log says what.")
+    body = error_response(error, request.scope["path"]).body
+    return Response(body, 500, media_type="application/json")
 
 
 async def _http(request: Request, error: Exception) -> Response:
