@@ -19,9 +19,10 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 from jsonschema import Draft202012Validator
 
 from inkstream.engines.scripted import Script
+from inkstream.errors import ConfigError
 from tests.live import Live, Proxy, serving
 
-WIRE = Path(__file__).parent.parent / "wire"
+SCHEMAS = Path(__file__).parent.parent / "src/inkstream/api/wire"
 SLOW = Script(tokens_per_second=200, answer_tokens=60)
 ENDLESS = Script(tokens_per_second=200, answer_tokens=1_000_000)
 
@@ -93,7 +94,7 @@ async def test_a_stream_says_what_proxies_and_browsers_need(tmp_path: Path) -> N
 
 
 async def test_every_event_is_as_the_schema_says(tmp_path: Path) -> None:
-    schema = json.loads((WIRE / "events.schema.json").read_text())
+    schema = json.loads((SCHEMAS / "events.schema.json").read_text())
     async with serving(tmp_path, Script(think=True, slots=1)) as live, client(live) as http:
         runs = [(await ask(http))["run"]["id"] for _ in range(3)]
         kinds = set()
@@ -532,6 +533,20 @@ async def test_everything_works_under_a_base_path(tmp_path: Path, prefix: str) -
         for name in await named_by_the_docs(http):
             assert (await http.get(name)).status_code == 200
         assert (await http.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_a_base_path_that_comes_twice_leads_past_nobody(tmp_path: Path) -> None:
+    """What the guard has looked at is what the routes are asked for."""
+    async with serving(tmp_path, base_path="/chat", key="secret") as live, client(live) as http:
+        for path in ("/chat/chat/api/status", "/chat/chat/chat/docs", "/chat/chat/openapi.json"):
+            assert (await http.get(path)).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/api", "/v1/", "/stream", "/docs"])
+async def test_a_base_path_that_is_the_apis_own_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match="INKSTREAM_BASE_PATH"):
+        async with serving(tmp_path, base_path=path):
+            pytest.fail("it could mean either")
 
 
 # Restarting

@@ -24,7 +24,7 @@ from tests.live import Live, serving
 from tests.test_api import ENDLESS, SLOW, ask, client, error_of, first_text, follow
 
 WIRE = Path(__file__).parent.parent / "wire"
-SCHEMA = json.loads((WIRE / "chats.schema.json").read_text())
+SCHEMA = json.loads((WIRE.parent / "src/inkstream/api/wire/chats.schema.json").read_text())
 
 
 def require(shape: str, value: Any) -> None:

@@ -228,7 +228,10 @@ async def test_while_the_engine_loads_an_answer_waits_and_an_unknown_name_comes_
         ({"logprobs": True, "top_logprobs": 21}, 400, "invalid_parameter", "top_logprobs"),
         ({"response_format": {"type": "json_object"}}, 400, "unsupported_parameter", "response_format"),
         ({"temperature": 9}, 400, "invalid_parameter", "temperature"),
+        ({"temperature": "0.5"}, 400, "invalid_parameter", "temperature"),
         ({"max_tokens": 0}, 400, "invalid_parameter", "max_tokens"),
+        ({"max_tokens": True}, 400, "invalid_parameter", "max_tokens"),
+        ({"stop": {}}, 400, "invalid_parameter", "stop"),
         ({"messages": []}, 400, "invalid_parameter", "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, 400, "invalid_parameter", "messages.0.role"),
         (

@@ -18,7 +18,7 @@ import httpx
 from httpx_sse import aconnect_sse
 
 from inkstream.accounts import Role
-from inkstream.api.guard import OPEN_PATHS
+from inkstream.api.guard import OPEN_PATHS, is_guarded
 from inkstream.engines.scripted import Script
 from tests.live import Live, serving
 from tests.signing_in import browser, invited, keyed
@@ -90,7 +90,16 @@ def bodies(of: Belongings) -> dict[tuple[str, str], list[Any]]:
         ("POST", "/api/chats/{chat}/context"): [{"content": "hello"}, {"parent": of.ids["message"]}],
         ("POST", "/v1/chat/completions"): [{"messages": [{"role": "user", "content": "hello"}]}],
         ("POST", "/stream"): [{"prompt": SECRET}],
+        ("POST", "/api/import"): [document(of)],
     }
+
+
+def document(of: Belongings) -> dict[str, Any]:
+    """An export that says it has somebody's conversation in it."""
+    part = {"type": "text", "text": "taken over"}
+    message = {"id": of.ids["message"], "parent": None, "role": "user", "parts": [part]}
+    chat = {"id": of.ids["chat"], "title": "taken over", "messages": [message]}
+    return {"format": "inkstream", "version": 1, "chats": [chat]}
 
 
 @asynccontextmanager
@@ -134,9 +143,11 @@ def calls(description: dict[str, Any], of: Belongings) -> list[Call]:
             sent = bodies(of)[(method.upper(), path)] if "requestBody" in route else [None]
             for query in queries(of).get(path, [{}]):
                 found += [Call(method.upper(), filled, query, body) for body in sent]
+    once = {"Idempotency-Key": ADAS_KEY}
+    found += [Call("POST", f"/api/chats/{of.ids['chat']}/messages", {}, {"content": "hello"}, once)]
     found += [Call("GET", "/stream", {"prompt": "hello"}, headers=of.cursor)]
     found += [Call("GET", "/stream", {"prompt": SECRET, "key": ADAS_KEY})]
-    found += [Call("POST", "/api/chats", {}, {"title": SECRET}, {"Idempotency-Key": ADAS_KEY})]
+    found += [Call("POST", "/api/chats", {}, {"title": SECRET}, once)]
     return found
 
 
@@ -243,6 +254,36 @@ async def test_the_same_idempotency_key_is_another_one_for_another_user(tmp_path
 async def first_note(http: httpx.AsyncClient, run: str) -> None:
     async with aclosing(follow(http, run)) as events:
         await anext(events)
+
+
+async def test_a_place_in_somebody_elses_list_is_a_place_in_ones_own(tmp_path: Path) -> None:
+    async with two_users(tmp_path, Script()) as (_, ada, bob):
+        for http in (ada, bob):
+            for title in ("first", "second", "third"):
+                await http.post("/api/chats", json={"title": f"{SECRET} {title} of {id(http)}"})
+        for query in ("", SECRET):
+            params: dict[str, Any] = {"limit": 1, "query": query}
+            cursor = (await ada.get("/api/chats", params=params)).json()["next"]
+            assert cursor
+            found = await bob.get("/api/chats", params={**params, "limit": 10, "before": cursor})
+            assert all(f"of {id(bob)}" in chat["title"] for chat in found.json()["chats"])
+
+
+async def test_what_somebody_else_has_imported_is_new_to_oneself(tmp_path: Path) -> None:
+    async with two_users(tmp_path, Script()) as (_, ada, bob):
+        await ada.post("/api/chats", json={"title": SECRET})
+        exported = (await ada.get("/api/export")).content
+        taken = [(await http.post("/api/import", content=exported)).json() for http in (ada, bob, bob)]
+        assert [len(reply["chats"]) for reply in taken] == [1, 1, 0]
+        ids = [(reply["chats"] + reply["known"])[0]["id"] for reply in taken]
+        assert ids[1] == ids[2] != ids[0]
+
+
+async def test_every_route_is_behind_the_door(tmp_path: Path) -> None:
+    """A new prefix has to be named by the guard, or to be open on purpose."""
+    async with serving(tmp_path) as live, browser(live) as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+        assert [path for path in paths if not (is_guarded(path) or path in OPEN_PATHS)] == []
 
 
 async def test_a_user_who_was_invited_and_never_came_keeps_others_out_all_the_same(tmp_path: Path) -> None:

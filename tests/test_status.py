@@ -19,8 +19,8 @@ from inkstream.engines.scripted import Script
 from inkstream.events import Kind
 from tests.live import Live, serving
 
-WIRE = Path(__file__).parent.parent / "wire"
-CHATS, SERVER = (json.loads((WIRE / f"{name}.schema.json").read_text()) for name in ("chats", "server"))
+SCHEMAS = Path(__file__).parent.parent / "src/inkstream/api/wire"
+CHATS, SERVER = (json.loads((SCHEMAS / f"{name}.schema.json").read_text()) for name in ("chats", "server"))
 REGISTRY: Registry[Any] = Registry().with_resources(
     (schema["$id"], Resource.from_contents(schema)) for schema in (CHATS, SERVER)
 )

@@ -264,10 +264,10 @@ async def test_the_console_switches_says_why_not_and_the_choice_outlives_the_ser
     async with inkstream(tmp_path, *serve, **environ) as process:
         url = await address_of(process)
         await until_ready(url)
-        where = ("model", "--url", url)
-        code, out, err = await finished(tmp_path, *where)
-        assert (code, out) == (2, "")
+        code, out, err = await finished(tmp_path, "model", "--url", url, **key)
+        assert (code, out) == (2, ""), "the key of the settings is for their own server"
         assert "--key" in err
+        where = ("model", "--port", str(httpx.URL(url).port))
         code, out, err = await finished(tmp_path, *where, script(tmp_path, "b"), **key)
         assert (code, out) == (0, "b answers\n"), err
         engine = child_of(process, "engine")

@@ -17,7 +17,8 @@ from sseclient import SSEClient
 from inkstream.events import Cursor, Event, Kind, Note, encode, fold, framed
 
 WIRE = Path(__file__).parent.parent / "wire"
-SCHEMA = json.loads((WIRE / "events.schema.json").read_text(encoding="utf-8"))
+SCHEMAS = WIRE.parent / "src/inkstream/api/wire"
+SCHEMA = json.loads((SCHEMAS / "events.schema.json").read_text(encoding="utf-8"))
 # ``dialect`` is for readers: nothing of ours encodes it.
 NAMES = sorted(path.stem for path in (WIRE / "transcripts").glob("*.sse") if path.stem != "dialect")
 

@@ -20,6 +20,7 @@ from inkstream.events import encode
 
 WRITE_BUFFER_BYTES = 4 * 1024  # beyond what the system buffers: some tokens, or one fetch of the log
 MOST_HEAD_BYTES = 64 * 1024
+MOST_AHEAD = 16  # requests behind one that is being answered; each answer lets in as many as fit into a read
 FILES_KEPT_FREE = 128  # for what is no connection: databases, the engine, what the server serves
 RETRY_SECONDS = 5
 
@@ -58,6 +59,7 @@ class Protocol(HttpToolsProtocol):
         "_deadline",
         "_has_turned",
         "_head_bytes",
+        "_idle_bytes",
         "_written",
         "on_lost",
     )
@@ -68,6 +70,7 @@ class Protocol(HttpToolsProtocol):
         self.on_lost: Callable[[], None] | None = None
         self._written = 0
         self._head_bytes = 0  # of the request that is coming
+        self._idle_bytes = 0  # since the last of a body: trailers, the extensions of a chunk
         self._awaits_head = True
         self._has_turned = False  # from head to body, or to the next request, with what has come last
         self._deadline: asyncio.TimerHandle | None = None
@@ -90,26 +93,42 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._has_turned = False
+        self._idle_bytes += len(data)
         super().data_received(data)
-        if self._has_turned or not self._awaits_head or self.transport.is_closing():
+        if self._has_turned or self.transport.is_closing():
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > MOST_HEAD_BYTES:
+        if self._awaits_head:
+            self._head_bytes += len(data)
+        if max(self._head_bytes, self._idle_bytes) > MOST_HEAD_BYTES:
             self._refuse(431, "headers_too_large", f"the headers are larger than {MOST_HEAD_BYTES} bytes.")
-        elif self._is_free:
+        elif self._awaits_head and self._is_free:
             self._wait_for_client()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "bad_request", "this is no request of HTTP/1.1.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]  # ours alone
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._awaits_head:  # a trailer is none of the headers by which the request was let in
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._awaits_head, self._has_turned, self._head_bytes = False, True, 0
+        self._awaits_head, self._has_turned, self._head_bytes, self._idle_bytes = False, True, 0, 0
         self._wait_no_more()
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_AHEAD:
+            raise BufferError("too many requests wait on this connection")  # the parser stops, and refuses
+
+    def on_body(self, body: bytes) -> None:
+        self._idle_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._awaits_head = self._has_turned = True
+        self._idle_bytes = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -139,8 +158,16 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    @property
+    def _is_answering(self) -> bool:
+        """Whether what is said now would stand in the middle of an answer, or before an earlier one."""
+        return bool(self.pipeline) or (not self._is_free and self.cycle.response_started)
+
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answer in place of the app, and close."""
+        if self._is_answering:
+            self.transport.abort()
+            return
         body = encode({"error": {"code": code, "message": message}})
         retry = f"retry-after: {RETRY_SECONDS}\r\n" if status == 503 else ""
         head = (

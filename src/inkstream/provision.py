@@ -106,7 +106,8 @@ async def _fetch(
 
     def on_both(download: models.Download) -> None:
         on_progress(download)
-        console(download)
+        if settings.log_format == "text":
+            console(download)
 
     return await models.fetch(
         settings.model,

@@ -28,7 +28,9 @@ def run(arguments: Namespace, settings: Settings, say: Words, on_line: Callable[
 
     Raises ConfigError where the server refuses, does not answer, or the switch fails.
     """
-    with _client(arguments.url or _address(settings), settings.key) as http:
+    # The key of this machine's settings is for its own server alone, so it is not sent unasked.
+    key = (arguments.key or "") if arguments.url else settings.key
+    with _client(arguments.url or _address(settings), key) as http:
         if arguments.cancel:
             model = _answered(http, "DELETE", "model")["model"]
             return say(f"called off: {model} stays", f"已取消，仍使用 {model}")

@@ -18,6 +18,7 @@ from inkstream.errors import Conflict, Invalid, NotFound
 
 USER = "id, name, role, created_at, disabled_at"
 NAME_CHARS = 64
+MOST_CHARS = 4 * NAME_CHARS  # normalizing takes time with the square of the length
 LABEL_CHARS = 100
 KEY_PREFIX = "ink_"  # so that tools which look for leaked secrets can know one
 NOT_DISABLED = "users.disabled_at IS NULL"
@@ -174,6 +175,8 @@ class Rows:
 
     def _by_name(self, name: str) -> Identity | None:
         """A proxy's users have their accounts with the proxy: here one is made when it is first named."""
+        if len(name) > MOST_CHARS:
+            return None
         try:
             found = self.user_named(name)
         except NotFound:
@@ -267,7 +270,7 @@ def _hash(secret: str) -> bytes:
 
 
 def _checked(name: str) -> str:
-    name = unicodedata.normalize("NFC", name).strip()
+    name = unicodedata.normalize("NFC", name[: MOST_CHARS + 1]).strip()
     if not 0 < len(name) <= NAME_CHARS or not name.isprintable():
         raise Invalid(
             f"{name!r} is no name: 1 to {NAME_CHARS} characters that can be seen.",

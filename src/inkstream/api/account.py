@@ -6,15 +6,17 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from starlette.responses import Response
 
 from inkstream.accounts import Accounts, Role, sign_in_link
+from inkstream.api.body import StrictJson
+from inkstream.api.description import replies
 from inkstream.api.door import COOKIE, session_of
-from inkstream.api.services import identity_of, json_response, require_admin, services
+from inkstream.api.services import exactly_one_of, identity_of, json_response, require_admin, services
 from inkstream.errors import Unauthorized
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", route_class=StrictJson)
 
 DAY_SECONDS = 24 * 3600
 
@@ -22,7 +24,7 @@ DAY_SECONDS = 24 * 3600
 class SessionIn(BaseModel):
     """Exactly one of ``key``, a user's or the server's, and ``link``, what a sign-in link carries."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=exactly_one_of("key", "link"))
     key: str | None = None
     link: str | None = None
 
@@ -49,13 +51,13 @@ class UserChangeIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     role: Role | None = None
-    disabled: bool | None = None
+    disabled: StrictBool | None = None
 
 
 # Oneself
 
 
-@router.post("/session", status_code=204)
+@router.post("/session", status_code=204, responses=replies("", 401, 429, 507, status=204))
 async def sign_in(request: Request, body: SessionIn) -> Response:
     """Exchange a key or a sign-in link for the page's cookie."""
     here = services(request)
@@ -79,7 +81,7 @@ async def sign_in(request: Request, body: SessionIn) -> Response:
     return response
 
 
-@router.delete("/session", status_code=204)
+@router.delete("/session", status_code=204, responses=replies("", 507, status=204))
 async def sign_out(request: Request) -> Response:
     """End the session of this browser, and its streams."""
     if session := session_of(request.headers):
@@ -98,7 +100,7 @@ def _cookie(request: Request) -> dict[str, Any]:  # Any: keyword arguments
     }
 
 
-@router.get("/me")
+@router.get("/me", responses=replies("me"))
 async def me(request: Request) -> Response:
     """Who asks, and what proved it: ``session``, ``key``, ``user`` (a proxy said so) or ``nobody``."""
     identity = identity_of(request)
@@ -106,21 +108,21 @@ async def me(request: Request) -> Response:
     return json_response({"name": identity.name, "role": identity.role, "by": by})
 
 
-@router.get("/keys")
+@router.get("/keys", responses=replies("keys"))
 async def list_keys(request: Request) -> Response:
     """One's own bearer keys, without their secrets."""
     keys = await services(request).accounts.keys(identity_of(request).principal)
     return json_response({"keys": [asdict(key) for key in keys]})
 
 
-@router.post("/keys", status_code=201)
+@router.post("/keys", status_code=201, responses=replies("key", 404, status=201))
 async def add_key(request: Request, body: KeyIn) -> Response:
     """A new bearer key. Its secret is told here and never again."""
     key, secret = await services(request).accounts.add_key(identity_of(request).principal, body.label)
     return json_response({**asdict(key), "key": secret}, 201)
 
 
-@router.delete("/keys/{key}", status_code=204)
+@router.delete("/keys/{key}", status_code=204, responses=replies("", 404, status=204))
 async def revoke_key(request: Request, key: str) -> Response:
     """Whatever uses it is refused from now on, and its streams end."""
     await services(request).accounts.revoke_key(key, identity_of(request).principal)
@@ -130,13 +132,13 @@ async def revoke_key(request: Request, key: str) -> Response:
 # Everybody, for admins
 
 
-@router.get("/users")
+@router.get("/users", responses=replies("users"))
 async def list_users(request: Request) -> Response:
     users = await _administered(request).users()
     return json_response({"users": [asdict(user) for user in users]})
 
 
-@router.post("/users", status_code=201)
+@router.post("/users", status_code=201, responses=replies("user", 409, status=201))
 async def add_user(request: Request, body: UserIn) -> Response:
     """A new user, and the link by which they sign in."""
     accounts = _administered(request)
@@ -144,14 +146,14 @@ async def add_user(request: Request, body: UserIn) -> Response:
     return json_response({**asdict(user), "link": await _link(request, accounts, user.id)}, 201)
 
 
-@router.patch("/users/{user}")
+@router.patch("/users/{user}", responses=replies("user", 404, 409))
 async def change_user(request: Request, user: str, body: UserChangeIn) -> Response:
     """Disabling signs them out everywhere. Their conversations stay."""
     changed = await _administered(request).change_user(user, role=body.role, is_disabled=body.disabled)
     return json_response(asdict(changed))
 
 
-@router.post("/users/{user}/link", status_code=201)
+@router.post("/users/{user}/link", status_code=201, responses=replies("link", 404, 409, status=201))
 async def add_link(request: Request, user: str) -> Response:
     """A new sign-in link, in place of any older one."""
     return json_response({"link": await _link(request, _administered(request), user)}, 201)

@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+import asyncio
+
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import inkstream
-from inkstream.api import account, article, chats, docs, models, native, openai, ops, transfer
+from inkstream.api import account, article, chats, docs, echo, metrics, models, native, openai, ops, transfer
 from inkstream.api.body import BodyLimit
+from inkstream.api.description import Described
 from inkstream.api.errors import error_response
-from inkstream.api.guard import Guard
+from inkstream.api.guard import GUARDED_PREFIXES, Guard
 from inkstream.api.page import Page
 from inkstream.api.proxies import behind
 from inkstream.api.services import Services
 from inkstream.api.sse import outlasting
-from inkstream.errors import InkstreamError, Invalid
+from inkstream.errors import Closing, ConfigError, InkstreamError, Invalid
 
 
 def create_app(services: Services) -> ASGIApp:
     """The whole server as one ASGI app over the given parts; see ``open_services``."""
     settings = services.settings
-    app = FastAPI(title="inkstream", version=inkstream.__version__, docs_url=None, redoc_url=None)
+    app = Described(
+        title="inkstream",
+        version=inkstream.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        default_response_class=Response,
+    )
     app.state.services = services
-    for module in (native, account, models, chats, transfer, article, openai, ops, docs):
+    for module in (native, account, models, echo, chats, transfer, article, openai, ops, metrics, docs):
         app.include_router(module.router)
-    app.mount("/", Page(settings))
+    # Not mounted at "/", where it would match first whatever has a wrong method: that is a 405.
+    app.router.default = Page(settings)
     app.add_exception_handler(InkstreamError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unforeseen)
     return _wrapped(app, services)
 
 
 def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
     """What a request goes through before any route, outermost last. All of it is plain ASGI."""
     settings = services.settings
-    app = Guard(BodyLimit(app, settings), settings, services.door)
+    app = Guard(BodyLimit(app, settings), settings, services.door, services.errors)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -48,12 +62,37 @@ def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
             expose_headers=["Retry-After"],
             allow_credentials=True,
         )
-    app = behind(app, settings)
+    app = behind(_answered(app), settings)
     return outlasting(_stripped(app, settings.base_path) if settings.base_path else app)
+
+
+def _answered(app: ASGIApp) -> ASGIApp:
+    """Tell those who are left when the server's patience with them ends: it cancels their requests."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if has_begun:
+                raise
+            await error_response(Closing(), scope["path"])(scope, receive, send)
+
+    return answer
 
 
 def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
     """Take the base path off, for proxies that leave it on; those that take it off are served as well."""
+
+    # A proxy may have taken it off, so such an address could mean either.
+    if f"{prefix}/" in GUARDED_PREFIXES or prefix in GUARDED_PREFIXES:
+        raise ConfigError(f"INKSTREAM_BASE_PATH has value {prefix!r}. That is an address of the API.")
 
     async def strip(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
@@ -61,7 +100,8 @@ def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
             # The page's relative addresses need the slash.
             await RedirectResponse(f"{prefix}/")(scope, receive, send)
             return
-        if path.startswith(f"{prefix}/"):
+        # Starlette would take it off a second time, behind the guard, who would have seen another address.
+        while path.startswith(f"{prefix}/"):
             path = path[len(prefix) :]
         scope = {**scope, "path": path, "root_path": prefix}
         await app(scope, receive, send)
@@ -82,6 +122,18 @@ async def _malformed(request: Request, error: Exception) -> Response:
     return error_response(Invalid(f"{where}: {first['msg']}", code=code, param=where), request.scope["path"])
 
 
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The caller has left in the middle of the body: nobody reads this, and nobody needs a traceback."""
+    return Response(status_code=400)
+
+
+async def _unforeseen(request: Request, _error: Exception) -> Response:
+    """A fault of ours. The framework raises it again behind the reply, for the guard's count and the log."""
+    error = InkstreamError("something went wrong here. The log says what.")
+    body = error_response(error, request.scope["path"]).body
+    return Response(body, 500, media_type="application/json")
+
+
 async def _http(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself, in our words where it has none worth reading."""
     assert isinstance(error, HTTPException)
@@ -95,4 +147,6 @@ async def _http(request: Request, error: Exception) -> Response:
     response = error_response(Invalid(message, code=code), path)
     response.status_code = error.status_code
     response.headers.update(error.headers or {})
+    if error.status_code == 405 and (allowed := request.app.allowed(path)):
+        response.headers["allow"] = allowed
     return response

@@ -22,13 +22,15 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, WithJsonSchema, field_validator
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import ImmutableMultiDict
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from inkstream.api.chunker import Chunker, Grain
-from inkstream.api.services import SamplingIn, Services, principal_of, services
+from inkstream.api.description import SSE, replies
+from inkstream.api.services import STOPS, SamplingIn, Services, Stops, principal_of, services
 from inkstream.api.sse import OPENING
 from inkstream.ask import Ask
 from inkstream.config import Settings
@@ -58,6 +60,7 @@ class StreamIn(SamplingIn):
     chunk: Grain = Grain.TOKEN
     format: Format = Format.JSON
     key: str | None = Field(default=None, max_length=KEY_CHARS)
+    stop: Annotated[Stops, WithJsonSchema({"anyOf": [STOPS, {"type": "string"}]})] = Field(default=[])
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -100,7 +103,10 @@ IN_THE_BODY = {
 }
 
 
-@router.get("/stream")
+REPLIES = replies("", 204, 404, 409, 410, 422, kinds=(SSE,))
+
+
+@router.get("/stream", responses=REPLIES)
 async def stream_by_url(
     request: Request,
     asked: Annotated[StreamIn, Query()],
@@ -111,7 +117,7 @@ async def stream_by_url(
     return await _answer(request, asked, last_event_id, idempotency_key or asked.key)
 
 
-@router.post("/stream", openapi_extra=IN_THE_BODY)
+@router.post("/stream", responses=REPLIES, openapi_extra=IN_THE_BODY)
 async def stream_by_body(
     request: Request, last_event_id: LastEventId = None, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -146,6 +152,11 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 async def _form(request: Request) -> dict[str, Any]:
+    """In UTF-8 alone: a form may name any of Python's codecs, and some of them make halves of characters."""
+    _, options = parse_options_header(request.headers["content-type"])
+    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in ("utf-8", "utf8"):
+        raise Invalid(f"a form in {charset!r} is not read. Send it in UTF-8.", code="bad_form")
     try:
         async with request.form() as form:
             return _fields(form)
@@ -176,8 +187,10 @@ async def _answer(request: Request, asked: StreamIn, cursor: str | None, key: st
     if cursor:
         run, found = _parsed(cursor)
         position = await _position(here, principal, run, found)
+        here.streams.tally.reconnects += 1
         if position is None:
             return Response(status_code=204)
+        here.streams.tally.resumes += position.chars > 0
     else:
         started = await here.runs.start(principal, asked.ask(here.settings), key or None, asked.digest())
         run, position = started.id, Position()

@@ -1,11 +1,20 @@
-"""Bounds on request bodies, before anything reads them: how large, and how long in coming. Pure ASGI."""
+"""What is taken for a body: how large, how long in coming, and which JSON.
+
+The bounds hold before anything reads a body, and are pure ASGI.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+import orjson
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inkstream.api.errors import error_response
@@ -57,3 +66,23 @@ class BodyLimit:
         return (
             f"the request's body took more than {self._seconds:g} s. INKSTREAM_BODY_SECONDS sets the limit."
         )
+
+
+class StrictJson(APIRoute):
+    """A route whose body is JSON as RFC 8259 has it: in UTF-8, without NaN and without halves of characters.
+
+    Python's own parser takes them all, and none can be stored or sent again.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return handle_strictly
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        return orjson.loads(await self.body())

@@ -8,12 +8,26 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from starlette.responses import Response
 
+from inkstream.api.body import StrictJson
+from inkstream.api.description import replies
 from inkstream.api.services import (
+    NULL,
+    STOPS,
     Services,
+    Stops,
     TokenSamplingIn,
+    exactly_one_of,
     json_response,
     principal_of,
     read_sampling,
@@ -27,7 +41,7 @@ from inkstream.errors import Conflict, EngineFailed, Expired, Invalid, NotFound,
 from inkstream.history import Chat, Message
 from inkstream.history.index import QUERY_CHARS
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", route_class=StrictJson)
 
 TITLE_CHARS = 200
 SYSTEM_CHARS = 32_768
@@ -40,6 +54,8 @@ IdempotencyKey = Annotated[str | None, Header(max_length=KEY_CHARS)]
 
 class PartialSamplingIn(TokenSamplingIn):
     """What is not given is left as it is elsewhere; null is the model's default."""
+
+    stop: Annotated[Stops, WithJsonSchema({"anyOf": [STOPS, NULL]})] = Field(default=[])
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -93,7 +109,9 @@ class ChangeIn(BaseModel):
 class MessageIn(BaseModel):
     """Exactly one of ``content``, ``regenerate`` and ``continue``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra=exactly_one_of("content", "regenerate", "continue")
+    )
     content: str | None = None
     parent: str | None = None
     regenerate: str | None = None
@@ -118,7 +136,7 @@ class ContextIn(BaseModel):
 # Conversations
 
 
-@router.post("/chats", status_code=201)
+@router.post("/chats", status_code=201, responses=replies("chat", 404, 422, status=201))
 async def create_chat(request: Request, body: ChatIn, idempotency_key: IdempotencyKey = None) -> Response:
     chat = await services(request).history.create_chat(
         principal_of(request),
@@ -130,7 +148,7 @@ async def create_chat(request: Request, body: ChatIn, idempotency_key: Idempoten
     return json_response(chat_json(chat), 201)
 
 
-@router.get("/chats")
+@router.get("/chats", responses=replies("page"))
 async def list_chats(
     request: Request,
     query: Annotated[str, Query(max_length=QUERY_CHARS)] = "",
@@ -143,7 +161,7 @@ async def list_chats(
     return json_response({"chats": [chat_json(chat) for chat in page.chats], "next": page.next})
 
 
-@router.get("/chats/{chat}")
+@router.get("/chats/{chat}", responses=replies("conversation", 404))
 async def get_chat(request: Request, chat: str) -> Response:
     found, messages = await conversation(services(request), principal_of(request), chat)
     return json_response({"chat": chat_json(found), "messages": [message_json(m) for m in messages]})
@@ -156,7 +174,7 @@ async def conversation(here: Services, principal: str, chat: str) -> tuple[Chat,
     return found, [await here.runs.fold(principal, message) for message in messages]
 
 
-@router.patch("/chats/{chat}")
+@router.patch("/chats/{chat}", responses=replies("chat", 404))
 async def change_chat(request: Request, chat: str, body: ChangeIn) -> Response:
     changed = await services(request).history.change(
         principal_of(request), chat, title=body.title, settings=body.settings.patch()
@@ -164,7 +182,7 @@ async def change_chat(request: Request, chat: str, body: ChangeIn) -> Response:
     return json_response(chat_json(changed))
 
 
-@router.delete("/chats/{chat}", status_code=204)
+@router.delete("/chats/{chat}", status_code=204, responses=replies("", 404, status=204))
 async def delete_chat(request: Request, chat: str) -> Response:
     here, principal = services(request), principal_of(request)
     # Hidden first: a question that comes from now on finds no conversation, so that no run is overlooked.
@@ -173,7 +191,7 @@ async def delete_chat(request: Request, chat: str) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/chats/{chat}/restore")
+@router.post("/chats/{chat}/restore", responses=replies("chat", 404))
 async def restore_chat(request: Request, chat: str) -> Response:
     return json_response(chat_json(await services(request).history.restore(principal_of(request), chat)))
 
@@ -186,14 +204,14 @@ async def _stop(here: Services, principal: str, run: str) -> None:
 # Messages
 
 
-@router.get("/messages/{message}")
+@router.get("/messages/{message}", responses=replies("message", 404))
 async def get_message(request: Request, message: str) -> Response:
     here, principal = services(request), principal_of(request)
     found = await here.history.message(principal, message)
     return json_response(message_json(await here.runs.fold(principal, found)))
 
 
-@router.post("/chats/{chat}/messages", status_code=202)
+@router.post("/chats/{chat}/messages", status_code=202, responses=replies("asked", 404, 409, 422, status=202))
 async def post_message(
     request: Request, chat: str, body: MessageIn, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -261,7 +279,7 @@ def _asked_with(body: MessageIn, unsaid: dict[str, Any]) -> tuple[str | None, Sa
     return system, read_sampling(given)
 
 
-@router.post("/chats/{chat}/context")
+@router.post("/chats/{chat}/context", responses=replies("context", 404))
 async def measure_context(request: Request, chat: str, body: ContextIn) -> Response:
     """How much of the context a question would take, before it is asked."""
     here, principal = services(request), principal_of(request)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from inkstream.api.chats import TITLE_CHARS
-from inkstream.api.portable import MESSAGES, fault, head, parents_first, path_of
+from inkstream.api.portable import CHATS, MESSAGES, ONE_FAULT, fault, head, parents_first, path_of
 from inkstream.errors import Invalid
 
 PICTURES = "pictures and files have no place here yet"
@@ -83,8 +83,8 @@ class _WebuiChat(_Record):
     updated_at: float | None = None
 
 
-_GPT = TypeAdapter(list[_GptChat])
-_WEBUI = TypeAdapter(list[_WebuiChat])
+_GPT = TypeAdapter(Annotated[list[_GptChat], ONE_FAULT, Field(max_length=CHATS)])
+_WEBUI = TypeAdapter(Annotated[list[_WebuiChat], ONE_FAULT, Field(max_length=CHATS)])
 
 
 @dataclass(slots=True)

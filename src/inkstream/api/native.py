@@ -8,9 +8,10 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 import inkstream
+from inkstream.api.description import SSE, replies
 from inkstream.api.services import Services, json_response, principal_of, services
 from inkstream.api.shapes import chat_json, engine_json, run_json
-from inkstream.api.sse import OPENING, EventStream
+from inkstream.api.sse import OPENING, EventStream, frame
 from inkstream.engines import Status
 from inkstream.errors import Invalid
 from inkstream.events import Cursor, Note, encode
@@ -24,17 +25,17 @@ router = APIRouter(prefix="/api")
 # Runs
 
 
-@router.get("/runs/{run}")
+@router.get("/runs/{run}", responses=replies("run", 404, 410))
 async def get_run(request: Request, run: str) -> Response:
     return json_response(run_json(await services(request).runs.get(principal_of(request), run)))
 
 
-@router.post("/runs/{run}/stop")
+@router.post("/runs/{run}/stop", responses=replies("run", 404, 410))
 async def stop_run(request: Request, run: str) -> Response:
     return json_response(run_json(await services(request).runs.stop(principal_of(request), run)))
 
 
-@router.get("/runs/{run}/events")
+@router.get("/runs/{run}/events", responses=replies("", 204, 404, 409, 410, kinds=(SSE,)))
 async def follow_run(
     request: Request,
     run: str,
@@ -48,8 +49,10 @@ async def follow_run(
     found = await here.runs.get(principal, run)
     cursor = _cursor(last_event_id, after)
     await here.runs.require_cursor(found, cursor)
+    here.streams.tally.reconnects += bool(last_event_id)
     if found.state.is_terminal and cursor.seq >= found.last_seq:
         return Response(status_code=204)
+    here.streams.tally.resumes += cursor.seq > 0
     opening = OPENING
     if wait and found.last_seq > cursor.seq:
         # What is stored already is not news: a page shows it at once, and only what follows as it comes.
@@ -66,7 +69,7 @@ def _cursor(last_event_id: str | None, after: int) -> Cursor:
         raise Invalid(f"{error}. Send back the last id that you got.", code="bad_cursor") from error
 
 
-@router.get("/live")
+@router.get("/live", responses=replies("", kinds=(SSE,)))
 async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Response:
     """A snapshot of the living runs, then what happens to runs, conversations and the engine."""
     here, principal = services(request), principal_of(request)
@@ -86,30 +89,26 @@ async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Respo
 def _told(here: Services, item: Item) -> bytes:
     match item:
         case Status():
-            return _frame("engine", _engine(here, item))
+            return frame("engine", _engine(here, item))
         case Changed(chat=chat):
-            return _frame("chat", {"id": item.id, "chat": chat and chat_json(chat)})
+            return frame("chat", {"id": item.id, "chat": chat and chat_json(chat)})
         case Run():
-            return _frame("run", run_json(item))
+            return frame("run", run_json(item))
 
 
 def _snapshot(here: Services, runs: list[Run]) -> bytes:
     told = {"build": here.build, "engine": _engine(here, here.runs.engine.status)}
-    return _frame("snapshot", {"runs": [run_json(run) for run in runs], **told})
+    return frame("snapshot", {"runs": [run_json(run) for run in runs], **told})
 
 
 def _engine(here: Services, status: Status) -> dict[str, Any]:
     return engine_json(here.runs.engine, status, here.switching.switch)
 
 
-def _frame(event: str, payload: dict[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), encode(payload))
-
-
 # The server
 
 
-@router.get("/status")
+@router.get("/status", responses=replies("status"))
 async def status(request: Request) -> Response:
     here = services(request)
     engine = _engine(here, here.runs.engine.status)

@@ -17,20 +17,32 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, field_validator
 from starlette.responses import Response
 
+from inkstream.api.body import StrictJson
+from inkstream.api.description import JSON, SSE, replies
 from inkstream.api.errors import error_body, error_response
-from inkstream.api.services import Services, TokenSamplingIn, json_response, principal_of, services
+from inkstream.api.services import (
+    NULL,
+    STOPS,
+    Services,
+    Stops,
+    TokenSamplingIn,
+    json_response,
+    principal_of,
+    services,
+)
 from inkstream.ask import Ask
 from inkstream.engines import Message, Sampling
 from inkstream.errors import EngineError, EngineLost, InkstreamError, Invalid, NotFound, Overloaded
 from inkstream.events import Batch, Event, Kind, fold
 from inkstream.log import Run
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictJson)
 
 SEEDS = 2**31
+REFUSAL = "openai_error"
 LOADING_RETRY_SECONDS = 5
 HUNG_UP = 499  # nobody is there to read it
 CALLERS_FAULT = frozenset({"prompt_too_long", "unsupported_parameter", "unknown_token"})
@@ -54,11 +66,21 @@ class UnknownModel(NotFound):
     param = "model"
 
 
+PARTS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+        "required": ["type", "text"],
+    },
+}
+
+
 class MessageIn(BaseModel):
     """``content`` may be given as text parts; they are put on lines of their own."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str
+    content: Annotated[str, WithJsonSchema({"anyOf": [{"type": "string"}, PARTS]})]
 
     @field_validator("content", mode="before")
     @classmethod
@@ -78,7 +100,7 @@ def _text_of(part: Any) -> str:
 
 
 class StreamOptionsIn(BaseModel):
-    include_usage: bool = False
+    include_usage: StrictBool = False
 
 
 class CompletionIn(TokenSamplingIn):
@@ -95,12 +117,13 @@ class CompletionIn(TokenSamplingIn):
     repetition_penalty: Annotated[float | None, Field(gt=0, le=10)] = Field(
         default=None, validation_alias=AliasChoices("repetition_penalty", "repeat_penalty")
     )
+    stop: Annotated[Stops, WithJsonSchema({"anyOf": [STOPS, {"type": "string"}, NULL]})] = Field(default=[])
     max_completion_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
 
     @field_validator("stop", mode="before")
     @classmethod
     def _none_one_or_many(cls, stop: Any) -> Any:
-        return [stop] if isinstance(stop, str) else stop or []
+        return [] if stop is None else [stop] if isinstance(stop, str) else stop
 
     def require_possible(self) -> None:
         """Raises Invalid for what this server does not do."""
@@ -143,12 +166,12 @@ class CompletionIn(TokenSamplingIn):
 # Models
 
 
-@router.get("/models")
+@router.get("/models", responses=replies("openai_models"))
 async def list_models(request: Request) -> Response:
     return json_response({"object": "list", "data": [_model(_served(services(request)))]})
 
 
-@router.get("/models/{name:path}")
+@router.get("/models/{name:path}", responses=replies("openai_model", 404, error=REFUSAL))
 async def get_model(request: Request, name: str) -> Response:
     here = services(request)
     _require_model(here, name)
@@ -190,7 +213,10 @@ def _require_model(here: Services, name: str) -> None:
 # Completions
 
 
-@router.post("/chat/completions")
+@router.post(
+    "/chat/completions",
+    responses=replies("openai_completion", 404, 500, kinds=(JSON, SSE), error=REFUSAL),
+)
 async def create_chat_completion(request: Request, asked: CompletionIn) -> Response:
     """One answer, whole or as server-sent events."""
     here, principal = services(request), principal_of(request)

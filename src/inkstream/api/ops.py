@@ -7,19 +7,20 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from inkstream.api.description import replies
 from inkstream.api.services import json_response, services
 from inkstream.engines import Phase
 
 router = APIRouter()
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=replies("healthy"))
 async def healthz() -> Response:
     """The process answers."""
     return json_response({"status": "ok"})
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses=replies("ready") | replies("ready", status=503))
 async def readyz(request: Request) -> Response:
     """The engine answers: 200, else 503 with what it is doing."""
     status = services(request).runs.engine.status

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from inkstream.api.chats import PartialSamplingIn, SettingsIn, Title
 from inkstream.api.shapes import chat_json, message_json
@@ -38,6 +38,9 @@ Id = Annotated[str, Field(min_length=1, max_length=200)]
 Time = Annotated[float, Field(ge=0, le=4_102_444_800)]  # until 2100
 Text = Annotated[str, Field(max_length=16_777_216)]
 Number = Annotated[float, Field(ge=0, le=1e12)]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]  # what every reader of JSON has exactly
+# One fault is told: a list of millions of them would take gigabytes to describe.
+ONE_FAULT = FailFast()
 
 
 def head() -> dict[str, Any]:
@@ -72,9 +75,9 @@ class FailureIn(_Record):
 
 
 class UsageIn(_Record):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
-    cached_tokens: int = Field(default=0, ge=0)
+    prompt_tokens: Count
+    completion_tokens: Count
+    cached_tokens: Count = 0
 
 
 class MadeWithIn(_Record):
@@ -90,7 +93,7 @@ class MessageIn(_Record):
     id: Id
     parent: Id | None
     role: Literal["user", "assistant"]
-    parts: list[PartIn] = Field(max_length=PARTS)
+    parts: Annotated[list[PartIn], ONE_FAULT, Field(max_length=PARTS)]
     created_at: Time | None = None
     state: RunState = RunState.DONE
     finish: Literal["stop", "length"] | None = None
@@ -112,13 +115,13 @@ class ChatIn(_Record):
     created_at: Time | None = None
     updated_at: Time | None = None
     settings: SettingsIn = SettingsIn()
-    messages: list[MessageIn] = Field(max_length=MESSAGES)
+    messages: Annotated[list[MessageIn], ONE_FAULT, Field(max_length=MESSAGES)]
 
 
 class DocumentIn(_Record):
     format: Literal["inkstream"]
     version: Literal[1]
-    chats: list[ChatIn] = Field(max_length=CHATS)
+    chats: Annotated[list[ChatIn], ONE_FAULT, Field(max_length=CHATS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
@@ -22,15 +23,29 @@ from inkstream.errors import Forbidden, Overloaded
 from inkstream.events import Event, encode
 from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
+from inkstream.log.tally import LogTally
 from inkstream.news import News
+from inkstream.nvml import Nvml
 from inkstream.runs import Runs
 from inkstream.switching import Exchange, Switching
+from inkstream.tallies import RunTally
+from inkstream.tasks import Tasks
+from inkstream.tracing import tracing
+
+logger = logging.getLogger(__name__)
 
 READER_RETRY_SECONDS = 10  # nobody knows when a reader leaves
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+STOPS: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1, "maxLength": 256},
+    "maxItems": 16,
+}
+NULL = {"type": "null"}
+Stops = Annotated[list[StopString], Field(max_length=16)]
 NAMES = {field.name for field in fields(Sampling)}
 
 
@@ -43,7 +58,12 @@ class Services:
     runs: Runs
     switching: Switching
     streams: OpenStreams
+    tally: RunTally
+    log_tally: LogTally
+    errors: Counter[str] = field(default_factory=Counter)
+    nvml: Nvml = field(default_factory=Nvml)
     build: str | None = field(default_factory=build_of_page)
+    echoes: set[EventStream] = field(default_factory=set)
 
     def require_reader(self) -> None:
         """To be asked before anything is begun for a reader. Raises Overloaded."""
@@ -91,7 +111,7 @@ async def open_services(
     """Open the data folder and go on with what a dead process left there. Without an ``exchange`` the model
     cannot be switched.
 
-    Raises FolderInUse, LogUnwritable, LogError.
+    Raises FolderInUse, LogUnwritable, LogError, and ConfigError where traces cannot be sent.
     """
     log = await SqliteLog.open(settings.data_dir, durability=settings.durability)
     try:
@@ -99,13 +119,14 @@ async def open_services(
         history = await History.open(settings.data_dir, news.tell)
         try:
             async with (
+                tracing(settings.traces) as trace,
                 Accounts.open(settings.data_dir, settings.key) as accounts,
-                Runs.open(log, history, engine, settings, news, on_progress) as runs,
+                _watched(watch(accounts, streams), (tally := RunTally(trace)).watch()),
+                Runs.open(log, history, engine, settings, news, on_progress, tally) as runs,
                 Switching.open(settings, runs, news, exchange) as switching,
-                _watched(accounts, streams),
             ):
                 door = Door(settings, accounts)
-                yield Services(settings, accounts, door, history, runs, switching, streams)
+                yield Services(settings, accounts, door, history, runs, switching, streams, tally, log.tally)
         finally:
             await history.aclose()
     finally:
@@ -113,14 +134,19 @@ async def open_services(
 
 
 @asynccontextmanager
-async def _watched(accounts: Accounts, streams: OpenStreams) -> AsyncIterator[None]:
-    watching = asyncio.create_task(watch(accounts, streams))
+async def _watched(*watches: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = Tasks(logger)
+    for watching in watches:
+        tasks.spawn(watching)
     try:
         yield
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        await tasks.cancel_all()
+
+
+def exactly_one_of(*names: str) -> dict[str, Any]:
+    """For the schema of a model: one of these texts is there, and the others are not."""
+    return {"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
 
 
 class SamplingIn(BaseModel):
@@ -139,14 +165,16 @@ class SamplingIn(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
     min_tokens: int | None = Field(default=None, ge=0, le=10_000_000)
     ignore_eos: bool | None = None
-    stop: list[StopString] = Field(default=[], max_length=16)
+    stop: Stops = Field(default=[])
 
     def sampling(self) -> Sampling:
         return read_sampling(self.model_dump(include=NAMES))
 
 
 class TokenSamplingIn(SamplingIn):
-    """With what is about single tokens, for clients that know them."""
+    """With what is about single tokens, for clients that know them. In JSON, where a number is one."""
+
+    model_config = ConfigDict(strict=True)
 
     logit_bias: dict[TokenId, Bias] | None = Field(default=None, max_length=1024)
     logprobs: bool | None = None

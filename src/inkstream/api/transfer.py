@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from inkstream.api.chats import conversation
+from inkstream.api.description import JSON, MARKDOWN, replies
 from inkstream.api.foreign import converted
 from inkstream.api.portable import FORMAT, Taken, document, head, read
 from inkstream.api.services import Services, json_response, principal_of, services
@@ -28,6 +29,12 @@ router = APIRouter(prefix="/api")
 
 FILE_NAME_CHARS = 80
 FORBIDDEN_IN_NAMES = regex.compile(r'[\p{C}\p{Zl}\p{Zp}<>:"/\\|?*]+')
+A_DOCUMENT = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON: {"schema": {"anyOf": [{"type": "object"}, {"type": "array"}]}}},
+    }
+}
 HEADINGS = {"user": "User", "assistant": "Assistant"}
 
 
@@ -36,7 +43,7 @@ class ExportFormat(StrEnum):
     JSON = "json"
 
 
-@router.get("/chats/{chat}/export")
+@router.get("/chats/{chat}/export", responses=replies("export", 404, kinds=(MARKDOWN, JSON)))
 async def export_chat(
     request: Request, chat: str, format: ExportFormat = ExportFormat.MARKDOWN, leaf: str | None = None
 ) -> Response:
@@ -49,7 +56,7 @@ async def export_chat(
     return _file(text.encode(), "text/markdown; charset=utf-8", f"{found.title}.md")
 
 
-@router.get("/export")
+@router.get("/export", responses=replies("export"))
 async def export_all(request: Request) -> Response:
     """All conversations in one document, which is written while it is read."""
     date = time.strftime("%Y-%m-%d")
@@ -97,7 +104,7 @@ def _headers(name: str) -> dict[str, str]:
     }
 
 
-@router.post("/import")
+@router.post("/import", responses=replies("imported"), openapi_extra=A_DOCUMENT)
 async def import_chats(request: Request) -> Response:
     """Add conversations from an export of ours, of ChatGPT or of Open WebUI. They never replace any.
 

@@ -23,15 +23,21 @@ import regex
 PASSAGE_CHARS = 1024
 QUERY_CHARS = 128
 STEP_CHARS = PASSAGE_CHARS - QUERY_CHARS
+MEMO_CHARS = 50_000
 NARROW_PIECE = regex.compile(r"[^\u2e80-\U0010ffff]{3}")
 
 
 class _Folding(dict[int, str]):
-    """Each character by itself, so that a place in the folded text is a place in the text. A memo."""
+    """Each character by itself, so that a place in the folded text is a place in the text. A memo.
+
+    It holds what people write in. A text of all that Unicode has would make it 200 MB.
+    """
 
     def __missing__(self, code: int) -> str:
         character = " " if chr(code).isspace() else unicodedata.normalize("NFKD", chr(code)).casefold()
-        self[code] = folded = unicodedata.normalize("NFKD", character)
+        folded = unicodedata.normalize("NFKD", character)
+        if len(self) < MEMO_CHARS:
+            self[code] = folded
         return folded
 
 

@@ -144,10 +144,15 @@ def _opened(cursor: str, *kinds: type) -> list[Any]:  # Any: of these kinds
         fields = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:
         fields = None
-    if not isinstance(fields, list) or [type(field) for field in fields] != list(kinds):
+    if not isinstance(fields, list) or list(map(type, fields)) != list(kinds) or _is_beyond(fields):
         raise Invalid(
             f"{cursor!r} is no cursor of this list. Take 'next' of the page before, or begin without one.",
             code="bad_cursor",
             param="before",
         )
     return fields
+
+
+def _is_beyond(fields: list[Any]) -> bool:  # Any: what JSON holds
+    """Whether a number among them is larger than SQLite's."""
+    return any(isinstance(field, int) and abs(field) > ALL for field in fields)

@@ -1,6 +1,6 @@
 /**
  * The sampling parameters: what each may be, and the way from what a reader types to it and back. The bounds
- * are those of wire/chats.schema.json, by which the server is held too.
+ * are those of api/wire/chats.schema.json, by which the server is held too.
  */
 import type { Sampling } from '../stream/wire.ts'
 
