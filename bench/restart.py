@@ -235,7 +235,8 @@ def main() -> int:
     faults: list[str] = []
     print(
         f"{given.answers} answers, a reader each, {given.rate:g} tokens/s;"
-        f" the engine loads {given.load_seconds:g} s"
+        f" the engine loads {given.load_seconds:g} s;"
+        f" load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
     )
     print(f"{'what is replaced':<18}{'exit':>8}{'start':>8}{'pause':>8}{'most':>8}{'loads':>7}")
     for is_apart in (False, True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import zipfile
 from collections.abc import Callable
@@ -73,7 +74,7 @@ async def test_answers_in_the_making_when_a_backup_is_made_are_written_on_where_
 
 async def until_text(http: httpx.AsyncClient, runs: list[str]) -> None:
     for run in runs:
-        while (await http.get(f"/api/runs/{run}/events?wait=0")).text.count("event: text") < 2:
+        while (await http.get(f"/api/runs/{run}/events?wait=0")).text.count("event: text") < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -95,13 +96,13 @@ async def text_in_log(http: httpx.AsyncClient, run: str) -> str:
 async def test_at_whatever_moment_it_is_made_the_history_is_behind_the_log_and_never_ahead(
     tmp_path: Path,
 ) -> None:
-    async with serving(tmp_path / "data", Script(answer_tokens=20, tokens_per_second=400)) as live:
-        async with client(live.url) as http:
-            asking = asyncio.create_task(ask_on_and_on(http, live))
-            for number in range(12):
-                await asyncio.to_thread(back_up, tmp_path / "data", tmp_path / f"{number}.zip")
-            asking.cancel()
-            await asyncio.wait([asking])
+    script = Script(answer_tokens=20, tokens_per_second=400)
+    async with serving(tmp_path / "data", script) as live, client(live.url) as http:
+        asking = asyncio.create_task(ask_on_and_on(http, live))
+        for number in range(12):
+            await asyncio.to_thread(back_up, tmp_path / "data", tmp_path / f"{number}.zip")
+        asking.cancel()
+        await asyncio.wait([asking])
     seen: set[RunState] = set()
     for number in range(12):
         folder = tmp_path / str(number)
@@ -180,7 +181,7 @@ async def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "data" / "history.db").write_bytes(b"no database" * 1000)
     with pytest.raises(InkstreamError, match="not a database"):
         back_up(tmp_path / "data", tmp_path / "second.zip")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup.zip", "data"]
+    assert sorted(os.listdir(tmp_path)) == ["backup.zip", "data"]
 
 
 async def test_a_folder_in_use_is_not_restored_into(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import yaml  # type: ignore[import-untyped]  # no stubs are among the tools
 from inkstream.commands import COMMANDS
 from inkstream.config import env_name, settings_fields
 from inkstream.probe import free_port
+from inkstream.serving import notify
 from tests.live import serving
 from tests.test_serving import address_of, inkstream
 
@@ -82,17 +83,13 @@ async def health(port: int) -> int:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("is_abstract", [False, True], ids=["path", "abstract"])
-async def test_systemd_hears_when_the_page_answers_and_when_the_server_stops(
-    tmp_path: Path, is_abstract: bool
-) -> None:
-    address = f"@inkstream-test-{free_port('127.0.0.1')}" if is_abstract else str(tmp_path / "notify")
+async def test_systemd_hears_when_the_page_answers_and_when_the_server_stops(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind("\0" + address[1:] if is_abstract else address)
+        systemd.bind(str(tmp_path / "notify"))
         systemd.setblocking(False)
         loop = asyncio.get_running_loop()
         arguments = ("serve", "--engine", "scripted", "--port", "0")
-        async with inkstream(tmp_path, *arguments, NOTIFY_SOCKET=address) as server:
+        async with inkstream(tmp_path, *arguments, NOTIFY_SOCKET=str(tmp_path / "notify")) as server:
             assert await loop.sock_recv(systemd, 100) == b"READY=1"
             await address_of(server)
             server.send_signal(signal.SIGTERM)
@@ -100,3 +97,17 @@ async def test_systemd_hears_when_the_page_answers_and_when_the_server_stops(
             assert await server.wait() == 0
         with pytest.raises(BlockingIOError):
             systemd.recv(100)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract sockets")
+def test_systemd_is_found_behind_an_abstract_socket() -> None:
+    name = f"inkstream-test-{free_port('127.0.0.1')}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"\0{name}")
+        notify("READY=1", {"NOTIFY_SOCKET": f"@{name}"})
+        assert systemd.recv(100) == b"READY=1"
+
+
+def test_a_systemd_that_is_gone_stops_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
+    assert "systemd cannot be told READY=1" in caplog.text
