@@ -51,15 +51,17 @@ async def test_answers_in_the_making_when_a_backup_is_made_are_written_on_where_
     arguments = ("serve", "--engine", "scripted", "--port", "0")
     script = json.dumps(asdict(SLOW))
     file = tmp_path / "backup.zip"
-    async with inkstream(tmp_path, *arguments, INKSTREAM_SCRIPT=script) as server:
-        async with client(await address_of(server)) as http:
-            asked = await asyncio.gather(*(ask(http, f"question {number}") for number in range(20)))
-            await until_text(http, [run for _, run in asked])
-            code, out, err = await finished(tmp_path, "backup", str(file))
-            assert (code, out.split()[0]) == (0, str(file)), err
-            living = await asyncio.gather(*(http.get(f"/api/runs/{run}") for _, run in asked))
-            assert {reply.json()["state"] for reply in living} == {"running"}
-            undisturbed = [await ended(http, chat) for chat, _ in asked]
+    async with (
+        inkstream(tmp_path, *arguments, INKSTREAM_SCRIPT=script) as server,
+        client(await address_of(server)) as http,
+    ):
+        asked = await asyncio.gather(*(ask(http, f"question {number}") for number in range(20)))
+        await until_text(http, [run for _, run in asked])
+        code, out, err = await finished(tmp_path, "backup", str(file))
+        assert (code, out.split()[0]) == (0, str(file)), err
+        living = await asyncio.gather(*(http.get(f"/api/runs/{run}") for _, run in asked))
+        assert {reply.json()["state"] for reply in living} == {"running"}
+        undisturbed = [await ended(http, chat) for chat, _ in asked]
     elsewhere = str(tmp_path / "elsewhere")
     code, _, err = await finished(tmp_path, "restore", str(file), "--data-dir", elsewhere)
     assert code == 0, err
@@ -130,7 +132,7 @@ async def states_of(folder: Path) -> set[RunState]:
             assert run is not None
             if RunState(state).is_terminal:
                 assert run.state == state
-                assert fold(await events_of(log, id_)) == orjson.loads(parts)
+                assert fold(await events_of(log, run)) == orjson.loads(parts)
         with closing(sqlite3.connect(folder / "log.db")) as db:
             settled = {run for (run,) in db.execute("SELECT id FROM runs WHERE settled = 1")}
         assert settled <= {run for run, state, _ in told if RunState(state).is_terminal}

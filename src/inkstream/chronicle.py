@@ -26,7 +26,7 @@ async def write_down(history: History, run: Run, ask: Ask) -> None:
 
 async def message_of(log: Log, run: Run, answer: Message) -> Message:
     """The message as the log tells it now; ``answer`` is what it was before this run. Raises Unreadable."""
-    events = await events_of(log, run.id)
+    events = await events_of(log, run)
     if events and (pin := decode_pin(events[0].seam)) is not None:
         answer = replace(answer, made_with=made_with(answer, pin), left_out=pin.left_out)
     return replace(

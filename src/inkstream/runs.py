@@ -190,7 +190,7 @@ class Runs:
         if answer is not None:
             await self.history.upsert(await message_of(self._log, run, answer))
         if self._quotas.counts_tokens:
-            self._quotas.charge(run.principal, await used_tokens(self._log, run.id))
+            self._quotas.charge(run.principal, await used_tokens(self._log, run))
 
     # Reading
 
@@ -217,7 +217,7 @@ class Runs:
         run = await self._log.get(run_id) if run_id else None
         if run is None or run.principal != principal:
             return None, None
-        events = await events_of(self._log, run.id)
+        events = await events_of(self._log, run)
         ask = Ask.decode(run.record)
         pin = decode_pin(events[0].seam) if events else None
         return pin or ask.pin, emitted_by(events, ask.prefix)
@@ -235,7 +235,7 @@ class Runs:
     async def text(self, principal: str, run_id: str) -> Parts:
         """All parts that the run itself has written."""
         run = await self.get(principal, run_id)
-        return fold(await events_of(self._log, run.id))
+        return fold(await events_of(self._log, run))
 
     async def require_cursor(self, run: Run, cursor: Cursor) -> None:
         """Raises Conflict ``reset`` where the log has no such event."""
