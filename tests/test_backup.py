@@ -9,7 +9,7 @@ import sqlite3
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from inkstream.events import RunState, fold, text_of
 from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
 from inkstream.pinning import events_of
+from restart import undisturbed
 from tests.live import Live, serving
 from tests.test_serving import address_of, finished, inkstream
 
-SLOW = Script(answer_tokens=60, tokens_per_second=30)
+SLOW = Script(answer_tokens=200, tokens_per_second=4)
+FAST = replace(SLOW, tokens_per_second=0)
 
 
 async def ask(http: httpx.AsyncClient, question: str) -> tuple[str, str]:
@@ -48,28 +50,27 @@ def client(url: str) -> httpx.AsyncClient:
 async def test_answers_in_the_making_when_a_backup_is_made_are_written_on_where_it_is_restored(
     tmp_path: Path,
 ) -> None:
-    arguments = ("serve", "--engine", "scripted", "--port", "0")
-    script = json.dumps(asdict(SLOW))
-    file = tmp_path / "backup.zip"
+    arguments = ("serve", "--engine", "scripted", "--port", "0", "--script")
+    file, elsewhere = tmp_path / "backup.zip", str(tmp_path / "elsewhere")
+    questions = [f"question {number}" for number in range(20)]
     async with (
-        inkstream(tmp_path, *arguments, INKSTREAM_SCRIPT=script) as server,
+        inkstream(tmp_path, *arguments, json.dumps(asdict(SLOW))) as server,
         client(await address_of(server)) as http,
     ):
-        asked = await asyncio.gather(*(ask(http, f"question {number}") for number in range(20)))
+        asked = await asyncio.gather(*(ask(http, question) for question in questions))
         await until_text(http, [run for _, run in asked])
         code, out, err = await finished(tmp_path, "backup", str(file))
         assert (code, out.split()[0]) == (0, str(file)), err
         living = await asyncio.gather(*(http.get(f"/api/runs/{run}") for _, run in asked))
         assert {reply.json()["state"] for reply in living} == {"running"}
-        undisturbed = [await ended(http, chat) for chat, _ in asked]
-    elsewhere = str(tmp_path / "elsewhere")
     code, _, err = await finished(tmp_path, "restore", str(file), "--data-dir", elsewhere)
     assert code == 0, err
     async with (
-        inkstream(tmp_path, *arguments, "--data-dir", elsewhere, INKSTREAM_SCRIPT=script) as server,
+        inkstream(tmp_path, *arguments, json.dumps(asdict(FAST)), "--data-dir", elsewhere) as server,
         client(await address_of(server)) as http,
     ):
-        for (chat, run), whole in zip(asked, undisturbed, strict=True):
+        for question, (chat, run) in zip(questions, asked, strict=True):
+            whole = await undisturbed(FAST, question)
             assert await ended(http, chat) == whole
             assert await text_in_log(http, run) == whole
 
