@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+import sqlite3
 from pathlib import Path
 
 import httpx
@@ -75,7 +76,6 @@ async def test_forgotten_runs_leave_the_logs_files_whatever_lies_beside_them(tmp
             if draw.random() < 0.1:
                 await emptied(log)
         await emptied(log)
-        await log.renew()  # any commit: it begins the write-ahead file anew
         assert traces(tmp_path, b"canary") == {}
         assert len(await log.read("idle", 0, 10)) == 2
     await log.aclose()
@@ -83,6 +83,27 @@ async def test_forgotten_runs_leave_the_logs_files_whatever_lies_beside_them(tmp
     assert [run.id for run in await again.open_runs()] == ["idle"]
     assert len(await again.read("idle", 0, 10)) == 2
     await again.aclose()
+
+
+async def test_while_a_backup_reads_the_write_ahead_file_stays_and_appends_go_on(tmp_path: Path) -> None:
+    log = await SqliteLog.open(tmp_path)
+    await log.settle(await run(log, random.Random(1), 1))
+    claim = await log.claim((await log.create(NewRun("live", "ann", b"")))[0].id, 0)
+    await log.append(Entry(claim, 0, [Draft(Kind.STARTED, b"{}")]))
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as backup:
+        backup.execute("BEGIN")
+        backup.execute("SELECT count(*) FROM pages").fetchone()
+        forgetting = asyncio.create_task(emptied(log))
+        appended = 1
+        while not forgetting.done():
+            await log.append(Entry(claim, appended, [Draft(Kind.TEXT, b'{"text":"."}')]))
+            appended += 1
+        await forgetting
+        assert traces(tmp_path, b"canary").keys() == {"log.db-wal"}
+    assert len(await log.read("live", 0, 10**6)) == appended
+    await emptied(log)
+    assert traces(tmp_path, b"canary") == {}
+    await log.aclose()
 
 
 async def run(log: SqliteLog, draw: random.Random, number: int) -> str:
