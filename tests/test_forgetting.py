@@ -85,6 +85,23 @@ async def test_forgotten_runs_leave_the_logs_files_whatever_lies_beside_them(tmp
     await again.aclose()
 
 
+async def test_forgetting_comes_to_an_end_while_others_write_on_and_on(tmp_path: Path) -> None:
+    log = await SqliteLog.open(tmp_path)
+    await log.settle(await run(log, random.Random(1), 1))
+    claim = await log.claim((await log.create(NewRun("live", "ann", b"")))[0].id, 0)
+    await log.append(Entry(claim, 0, [Draft(Kind.STARTED, b"{}")]))
+    seq = 1
+    page = Draft(Kind.TEXT, encode({"text": "." * 4000}))  # each frees the blocks before it
+    slices = 0
+    while await log.expire(2.0**40, 64):
+        for _ in range(4):
+            await log.append(Entry(claim, seq, [page]))
+            seq += 1
+        slices += 1
+    assert slices < 10
+    await log.aclose()
+
+
 async def test_while_a_backup_reads_the_write_ahead_file_stays_and_appends_go_on(tmp_path: Path) -> None:
     log = await SqliteLog.open(tmp_path)
     await log.settle(await run(log, random.Random(1), 1))

@@ -58,9 +58,10 @@ class Journal:
         while self._used and self._used[0][0] < needed:
             self._free.append(self._used.popleft())
 
-    def wipe(self, most: int) -> int:
-        """Overwrite up to so many blocks that are needed no more with zeros; returns how many it found."""
-        found = self._free[self._blank : self._blank + most]
+    def wipe(self, below: int, most: int) -> int:
+        """Zero up to so many blocks with lower numbers that are needed no more; returns how many it found."""
+        free = self._free[self._blank : self._blank + most]
+        found = [(number, slot) for number, slot in free if number < below]  # the lower numbers come first
         # Each is a commit of its own then that wrote nothing; its number keeps it in its place.
         rows = [(BLOCK_HEAD.pack(number, number).ljust(BLOCK_BYTES, b"\0"), slot) for number, slot in found]
         self._db.executemany("UPDATE journal SET body = ? WHERE slot = ?", rows)

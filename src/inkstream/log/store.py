@@ -283,7 +283,7 @@ class Store:
             self._page(tail)
         self._release()
         rows = len(behind[:limit])
-        rows += self._journal.wipe(limit - rows)
+        rows += self._journal.wipe(self._wipe_below, limit - rows)
         if not rows:
             set_traceless(self._db)
             self._wipe_below = 0
