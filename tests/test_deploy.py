@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # no stubs are among the tools
+import yaml
 
 from inkstream.commands import COMMANDS
 from inkstream.config import env_name, settings_fields

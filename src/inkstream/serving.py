@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from inkstream.config import Settings, as_environ
+from inkstream.console import log_to_console
 from inkstream.errors import ConfigError, EngineLost, InkstreamError
 from inkstream.probe import free_port
 from inkstream.supervisor import Child, Supervisor, control_channel, lifeline
@@ -37,7 +38,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
 
     Raises ConfigError for a data folder that cannot be used.
     """
-    log_to_console(settings)
+    log_to_console(settings, "parent")
     joins = bool(settings.engine_url)
     settings = replace(
         settings,
@@ -64,7 +65,7 @@ def run_gateway(settings: Settings) -> int:
     # Late: the parent and the engine have no use for a web framework.
     from inkstream.gateway import Gateway  # noqa: PLC0415
 
-    log_to_console(settings)
+    log_to_console(settings, "gateway")
     tell = control_channel()
     gateway = Gateway(settings, tell)
 
@@ -88,7 +89,7 @@ def run_engine(settings: Settings, *, is_child: bool) -> int:
     """Offer the engine until a signal, or until the parent is gone."""
     from inkstream.engine_process import offer  # noqa: PLC0415
 
-    log_to_console(settings)
+    log_to_console(settings, "engine")
     settings = replace(
         settings, engine_url=settings.engine_url or STANDALONE_ENGINE_URL, engine_key=engine_key(settings)
     )
@@ -165,18 +166,6 @@ def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
             sock.sendall(state.encode())
     except OSError as error:
         logger.warning("systemd cannot be told %s: %s", state, error)
-
-
-def log_to_console(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
-    # What they say at this level is about themselves: each request to llama.cpp, each start.
-    for chatty in ("httpx", "uvicorn.error"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.root.level))
 
 
 def _child(command: str, settings: Settings) -> Child:
