@@ -87,7 +87,7 @@ def _age_leases(folder: Path, seconds: float) -> None:
 
 async def test_a_second_gateway_on_the_folder_is_refused(tmp_path: Path) -> None:
     async with sqlite_log(tmp_path):
-        with pytest.raises(FolderInUse, match="INKSTREAM_DATA_DIR"):
+        with pytest.raises(FolderInUse, match="--data-dir"):
             await SqliteLog.open(tmp_path)
     async with sqlite_log(tmp_path):
         pass
