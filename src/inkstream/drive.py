@@ -24,7 +24,7 @@ from inkstream.engines import (
     Phase,
     Request,
 )
-from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable
+from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable, Unreadable
 from inkstream.events import Draft
 from inkstream.log import Claim, Log, Run
 from inkstream.pen import Pen
@@ -132,6 +132,8 @@ class Drive:
                 await self._outlive(death)
             except EngineFailed as error:
                 return [failed(error.code, error.message, retryable=error.retryable)]
+            except Unreadable as error:
+                return [failed(error.code, error.message)]
         return self._broken_off(self._break)
 
     async def _interruptible(self, attempt: Coroutine[None, None, Sequence[Draft]]) -> Sequence[Draft]:
