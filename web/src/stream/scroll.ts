@@ -43,6 +43,8 @@ export function scrolled(pin: Pin, position: Position): Pin {
 }
 
 export interface Stick {
+  /** Go to the top and stay there. */
+  readonly toStart: () => void
   /** Go to the end and follow it. */
   readonly toEnd: () => void
   /**
@@ -101,6 +103,11 @@ export function stick(
   watch.observe(scroller)
   inPlace.enable(false)
   return {
+    toStart: () => {
+      room.drop()
+      scroller.scrollTop = 0
+      set({ follows: false, top: 0, content: scroller.scrollHeight })
+    },
     toEnd: () => {
       room.drop()
       toEnd()
