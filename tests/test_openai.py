@@ -442,4 +442,4 @@ async def test_stopping_the_run_ends_the_stream_in_order(tmp_path: Path) -> None
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].choices == []
     assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens > 0
+    assert chunks[-1].usage.prompt_tokens > 0

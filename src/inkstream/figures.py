@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 async def with_figures(log: Log, run_id: str, ending: Sequence[Draft]) -> Sequence[Draft]:
-    """The ending of a run; one that is stopped or failed says how many tokens there were and how long it took.
+    """The ending of a run; one that was broken off says how many tokens there were and how long it took.
 
     Counted by the log, because the process that ends a run may not be the one that has written it.
     """

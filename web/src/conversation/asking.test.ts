@@ -228,6 +228,7 @@ test('what waits in a tab that is gone goes from the next one, under its key', a
   expect(next.line).toEqual(before)
   expect(desk.posted).toEqual([])
   next.withdraw(before[1]?.key ?? '')
+  await desk.world.settle()
   desk.known.set('a', 'done')
   await next.advance()
   expect(desk.posted.map(({ key }) => key)).toEqual([before[0]?.key])
