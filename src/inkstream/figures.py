@@ -36,7 +36,8 @@ async def with_figures(log: Log, run_id: str, ending: Sequence[Draft]) -> Sequen
 
 async def _figures(log: Log, run_id: str) -> dict[str, object]:
     """``usage`` and ``timings``; nothing where no engine was asked."""
-    run, events = await log.get(run_id), await events_of(log, run_id)
+    run = await log.get(run_id)
+    events = await events_of(log, run) if run else []
     pin = decode_pin(events[0].seam) if events else None
     if run is None or pin is None:
         return {}
