@@ -34,8 +34,8 @@ export function scrolled(pin: Pin, position: Position): Pin {
   const { top, content } = position
   const toEnd = content - position.view - top
   const isUp = top < pin.top - DRIFT_PX && toEnd > DRIFT_PX
-  // Content that shrinks pushes the position up, and nobody scrolled. It may have shrunk further and grown again.
-  const isPushed = content < pin.content
+  // Content that shrinks pushes the position up, and nobody scrolled. By much it may have shrunk further and grown again.
+  const isPushed = content < pin.content - NEAR_PX || (content < pin.content && toEnd <= DRIFT_PX)
   if (isUp && !isPushed) return { follows: false, top, content }
   // Who holds on to something at the end has not come back to it.
   const isBack = top > pin.top && toEnd <= NEAR_PX
