@@ -26,6 +26,7 @@ from inkstream.engines import (
 )
 from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable, Unreadable
 from inkstream.events import Draft
+from inkstream.figures import with_figures
 from inkstream.log import Claim, Log, Run
 from inkstream.pen import Pen
 from inkstream.pinning import pinned
@@ -104,7 +105,8 @@ class Drive:
             self._pen = self._new_pen(await self._log.claim(self.id, self._pen.claim.epoch))
             if self._around.engine.status.phase is not Phase.READY:
                 self.note("engine", asdict(self._around.engine.status))
-            await self._append_ending(await self._ended_somehow())
+            ending = await self._ended_somehow()
+            await self._append_ending(await with_figures(self._log, self.id, ending))
         except Fenced:
             return False
         return True
