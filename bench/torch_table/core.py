@@ -19,6 +19,8 @@ from torch_table.weights import pretrained
 Figures = dict[str, Any]
 
 COPIED_BYTES, COPIES = 4 << 30, 5
+COMPARED = 64
+"""Prompts whose tokens are held against transformers'."""
 
 
 def speed(place: Place) -> Iterator[Figures]:
@@ -52,7 +54,7 @@ def floor(place: Place) -> Iterator[Figures]:
 def first_token(place: Place) -> Iterator[Figures]:
     """Of a prompt that finds the device idle."""
     bench = place.bench
-    runs = [bench.generate(place.prompts(1), 2, greedy) for _ in range(place.scale.firsts + 1)][1:]
+    runs = [bench.generate(place.prompts(1), 8, greedy) for _ in range(place.scale.firsts + 1)][1:]
     firsts = [run["first_ms_p50"] for run in runs]
     yield {"ms_p50": percentile(firsts, 0.5), "ms_p95": percentile(firsts, 0.95)}
 
@@ -86,20 +88,22 @@ def long_prompt(place: Place) -> Iterator[Figures]:
 
 
 def equality(place: Place) -> Iterator[Figures]:
-    """Our tokens against transformers' logits over the same ids."""
-    scale = place.scale
-    model = pretrained(scale.half, place.device)
-    bench = place.bench_of(take_weights(pretrained(scale.half, place.device), place.device), seats=1)
-    (ids,) = place.prompts(1, scale.long_prompt // 16)
-    bench.add(ids, scale.new, Rules())
-    ours = [token for step in bench.steps() for _, token in step]
+    """Our tokens against transformers' logits over the same ids: many prompts, the first token from reading
+    them and the second from writing. One long answer of random weights would say one token over and over."""
+    scale, device = place.scale, place.device
+    model = pretrained(scale.half, device)
+    bench = place.bench_of(take_weights(pretrained(scale.half, device), device), COMPARED)
+    answers = [bench.add(ids, 2, Rules()) for ids in place.prompts(COMPARED)]
+    for _ in bench.steps():
+        pass
     with torch.inference_mode():
-        logits = model(torch.tensor([ids + ours], device=place.device)).logits[0, len(ids) - 1 : -1].float()
-    chosen = logits[torch.arange(len(ours)), torch.tensor(ours)]
+        whole = torch.tensor([answer.ids for answer in answers], device=device)
+        logits = model(whole).logits[:, scale.prompt - 1 : -1].float()
+    chosen = logits.gather(2, whole[:, scale.prompt :].unsqueeze(2)).squeeze(2)
     likeliest = logits.max(dim=-1)
     yield {
-        "agreement": float((likeliest.indices.cpu() == torch.tensor(ours)).float().mean()),
+        "agreement": float((likeliest.indices == whole[:, scale.prompt :]).float().mean()),
         "worst_shortfall": float((likeliest.values - chosen).max()),
         "largest_logit": float(likeliest.values.max()),
-        "different_tokens": len(set(ours)),
+        "different_tokens": len(set(whole[:, scale.prompt :].flatten().tolist())),
     }

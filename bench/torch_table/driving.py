@@ -48,7 +48,7 @@ class Bench:
     ) -> None:
         """``tokens`` is what all answers together have in the cache."""
         started = time.perf_counter()
-        pages = pages_for(tokens) + seats + 1
+        self.pages = pages = pages_for(tokens) + seats + 1
         self.runner: Runner
         if weights.device.type == "cuda":
             from inkstream.engines.torch.graphs import (  # noqa: PLC0415 - Triton is there with CUDA alone

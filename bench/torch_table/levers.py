@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from inkstream.engines.torch.compiled import CompiledOperations
 from inkstream.engines.torch.forward import Linear, Weights
 from inkstream.engines.torch.plain import PlainOperations
 from inkstream.engines.torch.rules import Rules
+from torch_table.compiled import CompiledOperations
 from torch_table.core import Figures
 from torch_table.driving import QWEN2, greedy
 from torch_table.place import Place
@@ -51,49 +50,54 @@ def attention(place: Place) -> Iterator[Figures]:
     reads the whole window would cost everybody."""
     if not place.is_gpu:
         return
-    runner: Any = place.bench.runner
-    state = runner._state
+    lengths = {"own length, ms": place.scale.prompt, "whole window, ms": place.scale.context - 8}
     for rows in place.scale.lever_sizes:
-        batch = runner._batch_of[0, rows]
-        batch.run([], list(range(rows)))
-        lengths = {"own length": place.scale.prompt, "whole window": place.scale.context - 8}
-        yield {
-            str(rows): {
-                f"{name}, ms": _milliseconds(partial(_replayed_at, length, state, batch))
-                for name, length in lengths.items()
-            }
-        }
-    state.places.positions.zero_()
+        yield {str(rows): {name: _looking(place, rows, length) for name, length in lengths.items()}}
+    place.clear()
 
 
-def _replayed_at(position: int, state: Any, batch: Any) -> None:
-    state.places.positions.fill_(position)
-    batch._replay()
+@torch.inference_mode()
+def _looking(place: Place, rows: int, position: int) -> float:
+    """Every row has pages of its own, as far as there are any: what is in the GPU's cache costs nothing."""
+    runner: Any = place.bench.runner
+    state, batch = runner._state, runner._batch_of[0, rows]
+    pages = torch.arange(state.pages.numel(), device=place.device) % (place.bench.pages - 1) + 1
+    state.pages.copy_(pages.view_as(state.pages))
+    batch.run([], list(range(rows)))
+
+    def replay() -> None:
+        state.places.positions.fill_(position)
+        batch._replay()
+
+    return _milliseconds(replay)
 
 
 def sampler(place: Place) -> Iterator[Figures]:
     """Drawing alone, captured, by kind of rules, beside the whole step."""
     if not place.is_gpu:
         return
-    from inkstream.engines.torch.sampling_kernels import draw_and_move  # noqa: PLC0415 - as above
+    for rows in (*place.scale.lever_sizes, place.scale.seats):
+        runner: Any = place.bench.runner
+        figures = {f"{name}, ms": _drawing(place, rows, rules) for name, rules in SAMPLED.items()}
+        yield {str(rows): {**figures, "whole step, greedy, ms": 1e3 * runner._batch_of[0, rows].seconds}}
+    place.clear()
+
+
+@torch.inference_mode()
+def _drawing(place: Place, rows: int, rules: Rules) -> float:
+    from inkstream.engines.torch.sampling_kernels import (  # noqa: PLC0415 - Triton is there with CUDA alone
+        draw_and_move,
+    )
 
     runner: Any = place.bench.runner
     state = runner._state
-    for rows in (*place.scale.lever_sizes, place.scale.seats):
-        seats = torch.arange(rows, device=place.device)
-        positions = torch.full_like(seats, place.scale.prompt)
-        logits = torch.randn(rows, state.table.counts.shape[1], device=place.device).to(torch.bfloat16)
-        figures = {}
-        for name, rules in SAMPLED.items():
-            state.table.set([(seat, replace(rules, seed=seat), [], []) for seat in range(rows)])
-            draw = _captured(
-                lambda: draw_and_move(logits, state.table, seats, positions, state.places, state.nobody)  # noqa: B023
-            )
-            figures[f"{name}, ms"] = _milliseconds(draw)
-        batch = runner._batch_of[0, rows]
-        figures["whole step, greedy, ms"] = 1e3 * batch.seconds
-        yield {str(rows): figures}
-    state.places.positions.zero_()
+    seats = torch.arange(rows, device=place.device)
+    positions = torch.full_like(seats, place.scale.prompt)
+    logits = torch.randn(rows, state.table.counts.shape[1], device=place.device).to(torch.bfloat16)
+    state.table.set([(seat, replace(rules, seed=seat), [7], [8]) for seat in range(rows)])
+    return _milliseconds(
+        _captured(lambda: draw_and_move(logits, state.table, seats, positions, state.places, state.nobody))
+    )
 
 
 @dataclass(frozen=True, slots=True)

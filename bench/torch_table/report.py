@@ -33,7 +33,7 @@ class Target:
 
 def _speed(streams: int, kind: str, least: float) -> Target:
     return Target(
-        f"{streams} streams, {kind}",
+        f"{streams} at a time, {kind}",
         "speed",
         lambda f: f[f"{streams} {kind}"]["tokens_per_second"],
         least=least,
