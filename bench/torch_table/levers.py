@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,20 +57,20 @@ def attention(place: Place) -> Iterator[Figures]:
     place.clear()
 
 
-@torch.inference_mode()
 def _looking(place: Place, rows: int, position: int) -> float:
     """Every row has pages of its own, as far as there are any: what is in the GPU's cache costs nothing."""
     runner: Any = place.bench.runner
     state, batch = runner._state, runner._batch_of[0, rows]
-    pages = torch.arange(state.pages.numel(), device=place.device) % (place.bench.pages - 1) + 1
-    state.pages.copy_(pages.view_as(state.pages))
-    batch.run([], list(range(rows)))
 
     def replay() -> None:
         state.places.positions.fill_(position)
         batch._replay()
 
-    return _milliseconds(replay)
+    with torch.inference_mode():
+        pages = torch.arange(state.pages.numel(), device=place.device) % (place.bench.pages - 1) + 1
+        state.pages.copy_(pages.view_as(state.pages))
+        batch.run([], list(range(rows)))
+        return _milliseconds(replay)
 
 
 def sampler(place: Place) -> Iterator[Figures]:
@@ -83,7 +84,6 @@ def sampler(place: Place) -> Iterator[Figures]:
     place.clear()
 
 
-@torch.inference_mode()
 def _drawing(place: Place, rows: int, rules: Rules) -> float:
     from inkstream.engines.torch.sampling_kernels import (  # noqa: PLC0415 - Triton is there with CUDA alone
         draw_and_move,
@@ -91,13 +91,13 @@ def _drawing(place: Place, rows: int, rules: Rules) -> float:
 
     runner: Any = place.bench.runner
     state = runner._state
-    seats = torch.arange(rows, device=place.device)
-    positions = torch.full_like(seats, place.scale.prompt)
-    logits = torch.randn(rows, state.table.counts.shape[1], device=place.device).to(torch.bfloat16)
-    state.table.set([(seat, replace(rules, seed=seat), [7], [8]) for seat in range(rows)])
-    return _milliseconds(
-        _captured(lambda: draw_and_move(logits, state.table, seats, positions, state.places, state.nobody))
-    )
+    with torch.inference_mode():
+        seats = torch.arange(rows, device=place.device)
+        positions = torch.full_like(seats, place.scale.prompt)
+        logits = torch.randn(rows, state.table.counts.shape[1], device=place.device).to(torch.bfloat16)
+        state.table.set([(seat, replace(rules, seed=seat), [7], [8]) for seat in range(rows)])
+        draw = partial(draw_and_move, logits, state.table, seats, positions, state.places, state.nobody)
+        return _milliseconds(_captured(draw))
 
 
 @dataclass(frozen=True, slots=True)
