@@ -39,6 +39,9 @@ VLLM_START_SECONDS = 240
 Answered = Callable[[], Awaitable[int]]
 """Writes, and tells how many tokens."""
 
+Clock = Callable[[], float]
+"""Seconds of processor time so far."""
+
 
 def write_model(folder: Path) -> None:
     config = Qwen2Config(
@@ -139,7 +142,7 @@ async def vllm(python: Path | None, folder: Path, threads: int, bench: Bench) ->
         await process.wait()
 
 
-async def speeds(work: Answered, processor_seconds: Callable[[], float]) -> tuple[float, float]:
+async def speeds(work: Answered, processor_seconds: Clock) -> tuple[float, float]:
     """Tokens per second, and per second of all threads' processor time."""
     wall, processor = time.perf_counter(), processor_seconds()
     tokens = await work()
@@ -153,21 +156,31 @@ async def measure(
     async with TorchEngine(launch) as engine:
         bench = Bench(folder, engine, tokens)
         async with vllm(python, folder, threads, bench) as other:
-            own = time.process_time
-            ways = {
-                "transformers' generate": (bench.generate, own),
-                "the engine, alone": (bench.alone, own),
-                f"the engine, {STREAMS} streams": (bench.together, own),
-            }
-            if other:
-                ways["vLLM, alone"] = (other.alone, other.processor_seconds)
-                ways[f"vLLM, {STREAMS} streams"] = (other.together, other.processor_seconds)
-            seen: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-            for turn in range(rounds + 1):
-                for name, (work, clock) in ways.items():
-                    speed = await speeds(work, clock)
-                    if turn:  # the first one warms up
-                        seen[name].append(speed)
+            return await in_turns(ways_of(bench, other), rounds)
+
+
+def ways_of(bench: Bench, other: Vllm | None) -> dict[str, tuple[Answered, Clock]]:
+    """What is measured, each with the clock of those who compute."""
+    own = time.process_time
+    ways: dict[str, tuple[Answered, Clock]] = {
+        "transformers' generate": (bench.generate, own),
+        "the engine, alone": (bench.alone, own),
+        f"the engine, {STREAMS} streams": (bench.together, own),
+    }
+    if other:
+        ways["vLLM, alone"] = (other.alone, other.processor_seconds)
+        ways[f"vLLM, {STREAMS} streams"] = (other.together, other.processor_seconds)
+    return ways
+
+
+async def in_turns(ways: dict[str, tuple[Answered, Clock]], rounds: int) -> dict[str, list[float]]:
+    """Medians, behind a round that warms up."""
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, (work, clock) in ways.items():
+            speed = await speeds(work, clock)
+            if turn:
+                seen[name].append(speed)
     return {
         name: [statistics.median(values) for values in zip(*taken, strict=True)]
         for name, taken in seen.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -131,19 +132,19 @@ def spread_out(weights: Any) -> Any:
 
 
 @two_gpus
-async def test_an_engine_spreads_what_does_not_fit_and_computes_on_the_gpu_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("device", ["cuda:1", "auto"])
+def test_an_engine_computes_on_the_gpu_it_is_told_and_spreads_what_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    write_checkpoint(tmp_path, "qwen2")
-    request = request_of(ids_of(40, seed=1), GREEDY)
-    said = {}
-    for device, share in (("cuda:0", 0.85), ("cuda:1", 0.85), ("auto", 0.0)):
-        monkeypatch.setattr(devices, "FULL_SHARE", share)
+    async def said(device: str) -> tuple[list[int], list[int]]:
         async with opened(tmp_path, device=device, dtype="float32") as engine:
-            on = engine._ready().model.weights.layers_on
-            assert len(on) == (2 if share == 0.0 else 1)
-            said[device] = (await ask(engine, request)).ids
-    assert said["cuda:0"] == said["cuda:1"] == said["auto"]
+            heard = await ask(engine, request_of(ids_of(40, seed=1), GREEDY))
+            return heard.ids, list(engine._ready().model.weights.layers_on.values())
+
+    write_checkpoint(tmp_path, "qwen2")
+    whole, _ = asyncio.run(said("cuda:0"))
+    monkeypatch.setattr(devices, "FULL_SHARE", 0.0)  # nothing fits into one
+    assert asyncio.run(said(device)) == (whole, [1, 1] if device == "auto" else [2])
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
