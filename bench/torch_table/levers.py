@@ -54,7 +54,6 @@ def attention(place: Place) -> Iterator[Figures]:
     lengths = {"own length, ms": place.scale.prompt, "whole window, ms": place.scale.context - 8}
     for rows in place.scale.lever_sizes:
         yield {str(rows): {name: _looking(place, rows, length) for name, length in lengths.items()}}
-    place.clear()
 
 
 def _looking(place: Place, rows: int, position: int) -> float:
