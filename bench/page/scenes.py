@@ -21,6 +21,8 @@ from .tasks import Task, Trace, traced
 from .visit import LAST, LENGTH, Visit, visiting
 
 FRAME_MS = 1000 / 60
+TYPED_SECONDS = 40
+KEY_SECONDS = 0.25
 DROPS_RATE = 40  # tokens a second
 DROPS_PAUSE = 0.7  # seconds between two blows, half as much to half as much again
 SCROLLER = "document.querySelector('[data-testid=scroller]')"
@@ -50,16 +52,29 @@ Scene = Callable[[Stage], Awaitable[list[Row]]]
 
 
 async def long_answer(stage: Stage) -> list[Row]:
-    """200 tokens a second of everything, with a key pressed now and then."""
-    text = corpus.mixed(int(200 * stage.seconds))
+    """200 tokens a second of everything."""
+    async with _read_at_200(stage, stage.seconds) as (visit, trace):
+        await visit.until_ended()
+    return _task_rows(trace, stage.seconds)
+
+
+async def keys(stage: Stage) -> list[Row]:
+    """Such an answer while somebody types: what a key costs is not the answer's."""
+    async with _read_at_200(stage, min(stage.seconds, TYPED_SECONDS)) as (visit, trace):
+        await _type_until_ended(visit)
+    return [_key_row(trace)]
+
+
+@asynccontextmanager
+async def _read_at_200(stage: Stage, seconds: float) -> AsyncIterator[tuple[Visit, Trace]]:
+    text = corpus.mixed(int(200 * seconds))
     with serving({"answer": text, "tokens_per_second": 200}) as server:
         async with visiting(stage.browser, server.url, stage.throttle, trace=False) as visit:
             browser = await stage.browser.new_browser_cdp_session()
             await visit.page.evaluate("probe.watchKeys()")
             async with traced(browser) as trace:
                 await visit.ask()
-                await _type_until_ended(visit)
-    return [*_task_rows(trace, stage.seconds), _key_row(trace)]
+                yield visit, trace
 
 
 async def heap(stage: Stage) -> list[Row]:
@@ -85,7 +100,7 @@ async def _type_until_ended(visit: Visit) -> None:
     await visit.until_longer(20)
     while not ended.done():
         await visit.page.keyboard.press("x")
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(KEY_SECONDS)
     await ended
 
 
@@ -313,6 +328,7 @@ async def opened(stage: Stage) -> list[Row]:
 
 SCENES: dict[str, Scene] = {
     "long": long_answer,
+    "keys": keys,
     "heap": heap,
     "steady": steady,
     "lumps": lumps,
