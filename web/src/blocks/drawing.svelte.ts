@@ -1,4 +1,5 @@
 /** What is drawn without the framework, as its components use it. */
+import { untrack } from 'svelte'
 import type { Attachment } from 'svelte/attachments'
 import type { Chunks } from '../stream/markdown/chunks.ts'
 import type { Inline } from '../stream/markdown/tree.ts'
@@ -14,7 +15,10 @@ export function inlines(
 ): Attachment<HTMLElement> {
   return (element) => {
     const list = new InlineList(element, words)
-    $effect.pre(() => list.become(parts()))
+    $effect.pre(() => {
+      const now = parts()
+      untrack(() => list.become(now))
+    })
     return () => list.destroy()
   }
 }

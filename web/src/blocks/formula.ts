@@ -22,18 +22,32 @@ export class Formula {
   become(tex: string, isOpen: boolean): void {
     const isSame = isOpen === this.#isOpen && (isOpen || tex === this.#tex)
     if (isSame && this.#tex !== null) return
+    const hasGrown = this.#tex !== null
     this.#tex = tex
     this.#isOpen = isOpen
-    const coming = document.createElement('span')
-    coming.className = 'coming'
-    coming.textContent = isOpen ? '\u2026' : tex
-    this.#element.replaceChildren(coming)
-    if (!isOpen) void this.#typeset(tex)
+    if (isOpen) this.#say('\u2026')
+    else if (hasGrown) setTimeout(() => this.#typeset(tex))
+    else this.#typeset(tex)
   }
 
-  async #typeset(tex: string): Promise<void> {
-    const render = await typeset()
-    const isWanted = this.#element.isConnected && !this.#isOpen && this.#tex === tex
-    if (isWanted) render(this.#element, tex, this.#isDisplay)
+  /** A formula that has just ended is typeset in a task of its own: it takes as long as a frame has. */
+  #typeset(tex: string): void {
+    if (!this.#isStill(tex)) return
+    this.#say(tex)
+    void typeset().then((render) => {
+      const isThere = this.#element.isConnected && this.#isStill(tex)
+      if (isThere) render(this.#element, tex, this.#isDisplay)
+    })
+  }
+
+  #isStill(tex: string): boolean {
+    return !this.#isOpen && this.#tex === tex
+  }
+
+  #say(text: string): void {
+    const coming = document.createElement('span')
+    coming.className = 'coming'
+    coming.textContent = text
+    this.#element.replaceChildren(coming)
   }
 }
