@@ -5,7 +5,6 @@ import type { Chunks } from '../stream/markdown/chunks.ts'
 import type { Inline } from '../stream/markdown/tree.ts'
 import { Formula } from './formula.ts'
 import { InlineList } from './inlines.ts'
-import { CodeLines } from './lines.ts'
 import type { BlockWords } from './words.ts'
 
 /** The text of the element. Both functions are asked again when what they tell has changed. */
@@ -30,13 +29,5 @@ export function formula(
   return (element) => {
     const shown = new Formula(element, true)
     $effect.pre(() => shown.become(math().tex, math().isOpen))
-  }
-}
-
-/** Lines of code, each chunk of them in an element of its own, with its text in front. */
-export function codeLines(lines: () => Chunks<string>): Attachment<HTMLElement> {
-  return (element) => {
-    const shown = new CodeLines(element)
-    $effect.pre(() => shown.become(lines()))
   }
 }
