@@ -117,11 +117,7 @@ class DrawnSpan implements Drawn {
   readonly #type: keyof typeof NAMES
   readonly #children: InlineList
 
-  constructor(
-    { type, children }: Of<keyof typeof NAMES>,
-    words: () => BlockWords,
-    depth: number,
-  ) {
+  constructor({ type, children }: Of<keyof typeof NAMES>, words: () => BlockWords, depth: number) {
     this.node = document.createElement(NAMES[type])
     this.#type = type
     this.#children = new InlineList(this.node, words, depth)

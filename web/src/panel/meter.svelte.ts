@@ -129,9 +129,7 @@ function tokensOf({ messages, settings }: Measured): number {
   const known = usage
     ? usage.prompt_tokens + usage.completion_tokens
     : estimateTokens(settings.system ?? '')
-  return messages
-    .slice(at + 1)
-    .reduce((sum, message) => sum + estimateMessage(message), known)
+  return messages.slice(at + 1).reduce((sum, message) => sum + estimateMessage(message), known)
 }
 
 /** Without thinking, which the model is not told again. */
