@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -707,6 +708,33 @@ async def test_an_answer_cut_anywhere_goes_on_and_outlives_a_death_behind_the_cu
             shown, text = text_of(answer.parts)[: -len(expected)], text_of(answer.parts)[-len(expected) :]
             assert text == expected
             assert OPEN.startswith(shown), "half a tag that ended the first part has been seen"
+
+
+async def test_an_answer_that_grows_faster_than_it_is_read_is_told_as_it_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = Script(tokens_per_second=1000, answer_tokens=10**6, context=10**7)
+    async with world(tmp_path, script=endless) as w:
+        chat = await w.history.create_chat("local")
+        run = await say(w, chat.id, "one")
+        await w.until_text(run, 3)
+        stretch, fetches = w.log._stretch, 0
+
+        async def slow_stretch(run: str, *args: Any, **kwargs: Any) -> Any:
+            nonlocal fetches
+            found = await stretch(run, *args, **kwargs)
+            while found and (now := await w.log.get(run)) and now.last_seq <= found.last_seq:
+                pass
+            fetches += 1
+            return found
+
+        monkeypatch.setattr(w.log, "_stretch", slow_stretch)
+        message = (await w.history.messages("local", chat.id))[1]
+        async with asyncio.timeout(10):
+            assert text_of((await w.runs.fold("local", message)).parts)
+            await w.log.follow(run.id, 0, Inbox(), waits=False)
+        assert fetches < 10
+        await w.runs.stop("local", run.id)
 
 
 async def test_a_living_answer_is_read_by_folding_and_blocks_its_branch(tmp_path: Path) -> None:

@@ -51,16 +51,26 @@ def connections_possible(wanted: int) -> int:
 class Protocol(HttpToolsProtocol):
     """It writes what uvicorn would write for a part of a body of unknown length: HTTP/1.1's chunks."""
 
-    on_lost: Callable[[], None] | None = None
-    _written = 0
-    _head_bytes = 0  # of the request that is coming
-    _awaits_head = True
-    _has_turned = False  # from head to body, or to the next request, with what has come last
-    _deadline: asyncio.TimerHandle | None = None
+    # Beside uvicorn's attributes: its dictionary has just so few that all connections share its keys.
+    __slots__ = (
+        "_awaits_head",
+        "_bounds",
+        "_deadline",
+        "_has_turned",
+        "_head_bytes",
+        "_written",
+        "on_lost",
+    )
 
     def __init__(self, *args: Any, bounds: Bounds = Bounds(), **kwargs: Any) -> None:  # Any: uvicorn's own
         super().__init__(*args, **kwargs)
         self._bounds = bounds
+        self.on_lost: Callable[[], None] | None = None
+        self._written = 0
+        self._head_bytes = 0  # of the request that is coming
+        self._awaits_head = True
+        self._has_turned = False  # from head to body, or to the next request, with what has come last
+        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)

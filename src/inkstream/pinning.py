@@ -11,7 +11,7 @@ from inkstream.conversation import Told, fit
 from inkstream.engines import Capabilities, Emitted, Engine, Prompt, Sampling
 from inkstream.errors import Fenced
 from inkstream.events import Event
-from inkstream.log import Log
+from inkstream.log import Log, Run
 
 READ_EVENTS = 4096
 SEED_BITS = 31  # what every engine takes as a seed
@@ -48,25 +48,28 @@ async def pinned(log: Log, engine: Engine, run_id: str, known: Told | None) -> P
     if run is None:
         raise Fenced(f"there is no run {run_id} any more.")
     ask = Ask.decode(run.record)
-    events = await events_of(log, run_id)
+    events = await events_of(log, run)
     pin = decode_pin(events[0].seam) if events else None
     if pin is None:
         pin = await _new_pin(ask, engine, known)
     return Pinned(pin, emitted_by(events, _prefix(ask, pin)), bool(events))
 
 
-async def used_tokens(log: Log, run_id: str) -> int:
+async def used_tokens(log: Log, run: Run) -> int:
     """How many tokens a run has had read and written; what it went on from was written by another."""
-    events = await events_of(log, run_id)
+    events = await events_of(log, run)
     pin = decode_pin(events[0].seam) if events else None
     read = pin.prompt.tokens if pin else 0
     return read + emitted_by(events, Emitted()).tokens
 
 
-async def events_of(log: Log, run: str) -> list[Event]:
-    """All events of a run."""
+async def events_of(log: Log, run: Run) -> list[Event]:
+    """All events of a run as it was found: one that is being written may grow faster than it is read."""
     events: list[Event] = []
-    while page := await log.read(run, len(events), READ_EVENTS):
+    while missing := run.last_seq - len(events):
+        page = await log.read(run.id, len(events), min(missing, READ_EVENTS))
+        if not page:
+            break
         events += page
     return events
 

@@ -186,13 +186,13 @@ class Runs:
         if answer is not None:
             await self.history.upsert(await self._message(run, answer))
         if self._quotas.counts_tokens:
-            self._quotas.charge(run.principal, await used_tokens(self._log, run_id))
+            self._quotas.charge(run.principal, await used_tokens(self._log, run))
         await self._log.settle(run_id)
         self._news.tell(run)
 
     async def _message(self, run: Run, answer: Message) -> Message:
         """The message as the log tells it now."""
-        events = await events_of(self._log, run.id)
+        events = await events_of(self._log, run)
         ending = events[-1] if events and events[-1].kind.is_terminal else None
         if events and (pin := decode_pin(events[0].seam)) is not None:
             answer = replace(answer, made_with=made_with(answer, pin), left_out=pin.left_out)
@@ -230,7 +230,7 @@ class Runs:
         run = await self._log.get(run_id) if run_id else None
         if run is None or run.principal != principal:
             return None, None
-        events = await events_of(self._log, run.id)
+        events = await events_of(self._log, run)
         ask = Ask.decode(run.record)
         pin = decode_pin(events[0].seam) if events else None
         return pin or ask.pin, emitted_by(events, ask.prefix)
@@ -248,7 +248,7 @@ class Runs:
     async def text(self, principal: str, run_id: str) -> Parts:
         """All parts that the run itself has written."""
         run = await self.get(principal, run_id)
-        return fold(await events_of(self._log, run.id))
+        return fold(await events_of(self._log, run))
 
     async def require_cursor(self, run: Run, cursor: Cursor) -> None:
         """Raises Conflict ``reset`` where the log has no such event."""

@@ -191,10 +191,20 @@ def outlasting(app: ASGIApp) -> ASGIApp:
         begun: list[EventStream] = []
         await app({**scope, BEGUN: begun}, receive, send)  # what is added to the scope goes with it
         if begun:
-            await begun.pop().run(scope["extensions"][CONNECTION])
+            connection = scope["extensions"][CONNECTION]
+            _forget(scope)
+            await begun.pop().run(connection)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     return outermost
+
+
+def _forget(scope: Scope) -> None:
+    """Let go of what the request said, 2 KiB; how it was made is all that uvicorn asks for at the end."""
+    scope["headers"].clear()
+    method = scope["method"]
+    scope.clear()
+    scope["method"] = method
 
 
 class Rewriting:

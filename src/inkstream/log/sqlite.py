@@ -146,13 +146,17 @@ class SqliteLog:
                 raise
 
     async def _follow(self, run: str, follower: Follower, waits: bool) -> None:
+        begun = self._feeds.get(run)
+        enough = (
+            begun.last_seq if begun is not None and not waits else None
+        )  # it may grow faster than it is read
         while not (follower.has_ended or self._is_closed):
             if not follower.is_ready:
                 follower.is_ready = True
                 await follower.reader.ready()
                 continue
             feed = self._feeds.get(run)
-            if feed is not None and follower.cursor >= feed.last_seq:
+            if feed is not None and follower.cursor >= (feed.last_seq if enough is None else enough):
                 if not (waits or feed.has_notes_for(follower)):
                     return
                 await feed.serve(follower)
