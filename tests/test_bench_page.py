@@ -56,8 +56,13 @@ def test_what_an_event_takes_is_without_what_is_inside_of_it() -> None:
         return {"name": name, "ts": at, "dur": length, "tdur": length}
 
     found = causes(
-        [event("Layout", 2_000, 3_000), event("RunTask", 1_000, 9_000), event("RunTask", 10_000, 1_000)]
-        + [event("Style", 2_500, 1_000), event("Layout", 6_000, 500)]
+        [
+            event("Layout", 2_000, 3_000),
+            event("RunTask", 1_000, 9_000),
+            event("RunTask", 10_000, 1_000),
+            event("Style", 2_500, 1_000),
+            event("Layout", 6_000, 500),
+        ]
     )
     assert {name: (cause.ms, cause.count) for name, cause in found.items()} == {
         "RunTask": (6.5, 2),

@@ -78,7 +78,7 @@ async def _read_at_200(stage: Stage, seconds: float) -> AsyncIterator[tuple[Visi
 
 
 async def heap(stage: Stage) -> list[Row]:
-    """The same answer, faster, behind one like it: by then what the page runs is compiled, which is no growth."""
+    """The same answer, faster, behind one like it: by then what the page runs is compiled."""
     text = corpus.mixed(int(200 * stage.seconds))
     with serving({"answer": text, "tokens_per_second": 1000}) as server:
         async with visiting(stage.browser, server.url, stage.throttle, trace=False) as visit:
@@ -137,7 +137,9 @@ def _heap_rows(size: int, heaps: list[int]) -> list[Row]:
     value = f"{growth:.1f}, of the first {(first - empty) / size:.1f}; {(second - empty) / 1e6:.1f} MB in all"
     return [
         Row("T9", "heap growth by text, collected", "≤ 8", value, growth <= 8),
-        Row("T9", "a second collection to the first", "flat", f"{later / second:.2f}", later <= 1.02 * second),
+        Row(
+            "T9", "a second collection to the first", "flat", f"{later / second:.2f}", later <= 1.02 * second
+        ),
     ]
 
 

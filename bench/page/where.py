@@ -2,8 +2,8 @@
 
     python -m bench.page.where [--seconds 20] [--fine]
 
-Milliseconds of processor time of that thread, each without what it calls. With ``--fine`` Chromium tells more,
-which costs time of its own: compare shares then.
+Milliseconds of processor time of that thread, each without what it calls. With ``--fine`` Chromium tells
+more, which costs time of its own: compare shares then.
 """
 
 from __future__ import annotations
