@@ -39,6 +39,8 @@ serve: .venv/.package $(PAGE)
 
 test: lint web $(PAGE) .venv/.dev
 	scripts/chromium
+	scripts/prometheus >/dev/null
+	scripts/nginx
 	$(BIN)/python -m pytest $(WORKERS) $(addprefix --ignore=,$(TORCH_TESTS))
 	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest $(WORKERS) $(TORCH_TESTS); fi
 

@@ -12,22 +12,37 @@ from typing import Any
 from inkstream.api import Services, create_app, open_services
 from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
-from inkstream.engines import Emitted, Finish, Request, Take
+from inkstream.engines import Chunk, Emitted, Finish, Progress, Request, Take
 from inkstream.engines.scripted import Script, Scripted
+from inkstream.errors import EngineLost
 from inkstream.gateway import Server, listen, server_config
 from inkstream.log import Run
 
 
 class Asked(Scripted):
-    """A scripted engine that remembers what it was asked."""
+    """A scripted engine that remembers what it was asked. It dies ``deaths`` times, each behind some text."""
 
     def __init__(self, script: Script | None = None) -> None:
         super().__init__(script)
         self.requests: list[Request] = []
+        self.deaths = 0
 
     async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
         self.requests.append(request)
-        return await super().generate(request, emitted, take)
+        if not self.deaths:
+            return await super().generate(request, emitted, take)
+        self.deaths -= 1
+        has_text = asyncio.Event()
+
+        def take_one(item: Chunk | Progress) -> None:
+            take(item)
+            has_text.set()
+
+        writing = asyncio.ensure_future(super().generate(request, emitted, take_one))
+        await has_text.wait()
+        writing.cancel()
+        await asyncio.wait([writing])
+        raise EngineLost("the engine has died")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 from jsonschema import Draft202012Validator
 
 from inkstream.engines.scripted import Script
+from inkstream.errors import ConfigError
 from tests.live import Live, Proxy, serving
 
 WIRE = Path(__file__).parent.parent / "wire"
@@ -532,6 +533,20 @@ async def test_everything_works_under_a_base_path(tmp_path: Path, prefix: str) -
         for name in await named_by_the_docs(http):
             assert (await http.get(name)).status_code == 200
         assert (await http.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_a_base_path_that_comes_twice_leads_past_nobody(tmp_path: Path) -> None:
+    """What the guard has looked at is what the routes are asked for."""
+    async with serving(tmp_path, base_path="/chat", key="secret") as live, client(live) as http:
+        for path in ("/chat/chat/api/status", "/chat/chat/chat/docs", "/chat/chat/openapi.json"):
+            assert (await http.get(path)).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/api", "/v1/", "/stream", "/docs"])
+async def test_a_base_path_that_is_the_apis_own_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match="INKSTREAM_BASE_PATH"):
+        async with serving(tmp_path, base_path=path):
+            pytest.fail("it could mean either")
 
 
 # Restarting

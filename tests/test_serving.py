@@ -7,10 +7,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,33 @@ async def test_serve_says_where_it_is_answers_and_stops_when_told(tmp_path: Path
         assert await process.wait() == 0
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+
+
+async def test_who_is_unanswered_when_the_server_stops_is_told_to_come_again(tmp_path: Path) -> None:
+    async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as process:
+        url = await address_of(process)
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            chat = (await client.post("/api/chats", json={})).json()["id"]
+            with closing(sqlite3.connect(tmp_path / "data" / "history.db", isolation_level=None)) as db:
+                db.execute("BEGIN IMMEDIATE")
+                is_sent = asyncio.Event()
+
+                async def trace(event: str, _: object) -> None:
+                    if event == "http11.receive_response_headers.started":
+                        is_sent.set()
+
+                patch = client.build_request("PATCH", f"/api/chats/{chat}", json={"title": "new"})
+                patch.extensions["trace"] = trace
+                answer = asyncio.create_task(client.send(patch))
+                await is_sent.wait()
+                await client.get("/healthz")  # what it is answered behind has been read
+                process.send_signal(signal.SIGTERM)
+                reply = await answer
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "restarting")
+        assert int(reply.headers["retry-after"]) == 1
+        assert process.stderr is not None
+        assert "Traceback" not in (await process.stderr.read()).decode()
+        assert await process.wait() == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the child in /proc")

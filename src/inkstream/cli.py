@@ -15,7 +15,7 @@ import os
 import sys
 import webbrowser
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 
 from inkstream import config, flags, serving
@@ -143,11 +143,8 @@ def show_models(arguments: Namespace, say: Words) -> int:
 
 
 def run_doctor(arguments: Namespace, say: Words) -> int:
-    from inkstream import doctor  # noqa: PLC0415
-
-    subject = Subject(_settings(arguments), os.environ, say, arguments.checksums)
     findings = []
-    for finding in examine(subject, doctor.CHECKS):
+    for finding in _examined(arguments, say):
         findings.append(finding)
         if not arguments.json:
             _print_finding(finding)
@@ -155,6 +152,23 @@ def run_doctor(arguments: Namespace, say: Words) -> int:
     if arguments.json:
         print(json.dumps({"ok": is_well, "findings": [asdict(f) for f in findings]}, ensure_ascii=False))
     return 0 if is_well else 1
+
+
+def _examined(arguments: Namespace, say: Words) -> Iterator[Finding]:
+    """What is wrong with this machine, or, from outside, with the address that is named."""
+    if arguments.url is None:
+        from inkstream import doctor  # noqa: PLC0415
+
+        subject = Subject(_settings(arguments), os.environ, say, arguments.checksums)
+        yield from examine(subject, doctor.CHECKS)
+        return
+    from inkstream.reach import Reach, watch_seconds  # noqa: PLC0415
+    from inkstream.visit import Visit  # noqa: PLC0415
+
+    seconds = watch_seconds(arguments.seconds)
+    # The key of this machine's settings is for its own server alone, so it is not sent unasked.
+    with Visit(arguments.url, arguments.key or "") as visit:
+        yield from Reach(visit, say, seconds).examine()
 
 
 def _print_finding(finding: Finding) -> None:

@@ -20,6 +20,7 @@ ENGINE_SETTINGS = frozenset(
     {
         "data_dir", "model", "engine", "engine_url", "engine_key", "context", "slots", "threads",
         "gpu_layers", "device", "dtype", "quantize", "draft_model", "offline", "script", "log_level",
+        "log_format",
     }
 )  # fmt: skip
 ADDRESS_SETTINGS = frozenset({"data_dir", "host", "port", "base_path", "hosts", "public_url"})
@@ -119,9 +120,22 @@ COMMANDS = (
     ),
     Command(
         "doctor",
-        "check this machine and say what to do",
-        "检查本机环境，并给出解决办法",
+        "check this machine, or an address from outside, and say what to do",
+        "检查本机环境，或从外部检查一个地址，并给出解决办法",
         settings=DOCTOR_SETTINGS,
+        examples=(
+            ("inkstream doctor", "this machine", "检查本机"),
+            (
+                "inkstream doctor https://chat.example.org/",
+                "what a proxy does to pages and streams",
+                "检查代理对页面和流做了什么",
+            ),
+            (
+                "inkstream doctor https://chat.example.org/ --seconds 600",
+                "whether ten silent minutes are survived",
+                "检查连接能否撑过十分钟静默",
+            ),
+        ),
     ),
     Command(
         "bench",

@@ -217,6 +217,20 @@ class Settings:
         "控制台输出的详细程度",
         choices=("debug", "info", "warning", "error"),
     )
+    log_format: str = _setting(
+        "text",
+        "how it is written: for people, or as a JSON object per line",
+        "控制台输出的格式：供人阅读的文本，或每行一个 JSON 对象",
+        choices=("text", "json"),
+    )
+    metrics_names: bool = _setting(
+        False, "call users by their names in /metrics", "在 /metrics 中显示用户名（默认只有编号）"
+    )
+    traces: str = _setting(
+        "",
+        "OpenTelemetry collector for a trace of each answer, such as http://127.0.0.1:4318",
+        "接收每个回答链路追踪的 OpenTelemetry 收集器，例如 http://127.0.0.1:4318",
+    )
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -226,6 +240,10 @@ class Settings:
         if not DEVICE.fullmatch(self.device):
             raise ConfigError(
                 f"{env_name('device')} has value '{self.device}'. Write auto, cpu, mps, cuda or cuda:1."
+            )
+        if self.traces and not self.traces.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"{env_name('traces')} has value {self.traces!r}. Not an http:// or https:// address."
             )
         object.__setattr__(self, "base_path", normal_base_path(self.base_path))
         self._check_proxies()

@@ -30,6 +30,8 @@ from inkstream.events import Draft
 from inkstream.log import Claim, Log, Run
 from inkstream.pen import Pen
 from inkstream.pinning import pinned
+from inkstream.tallies import RunTally
+from inkstream.timeline import Attempt, Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Surroundings:
     engine: Engine
     admission: Admission
     on_progress: Callable[[], None]
+    tally: RunTally
 
 
 class Drive:
@@ -61,48 +64,37 @@ class Drive:
         "_around",
         "_attempt_scope",
         "_break",
-        "_created_at",
         "_deaths",
-        "_emitted_tokens",
-        "_first_token_at",
         "_log",
         "_pen",
         "_ticket",
         "_told",
         "_was_asked",
-        "_was_begun",
         "id",
         "linger_seconds",
         "principal",
-        "readers",
         "task",
+        "timeline",
     )
 
     def __init__(
         self, run: Run, linger_seconds: float | None, around: Surroundings, told: Told | None = None
     ) -> None:
         self.id, self.principal, self.linger_seconds = run.id, run.principal, linger_seconds
-        self.readers = 0
         self.task: asyncio.Task[None]
         self._around, self._log = around, around.log
         self._told = told
-        self._created_at, self._deaths = run.created_at, run.deaths
-        # Its first token may have come in another process, whose clock is not known here.
-        self._was_begun = run.last_seq > 1
-        self._emitted_tokens = 0
+        self._deaths = run.deaths
+        self.timeline = Timeline(run.id, run.principal, run.created_at, was_begun=run.last_seq > 1)
         self._pen = self._new_pen(Claim(run.id, run.epoch, run.last_seq))
         self._break: Draft | LogError | None = None
         self._attempt_scope: asyncio.Timeout | None = None
         self._ticket: Ticket
         self._was_asked = False
-        self._first_token_at: float | None = None
 
     def end_with(self, ending: Draft) -> None:
         """End the run now, whatever it is doing. The first ending given counts."""
         self._break_off(ending)
-
-    def age_seconds(self) -> float:
-        return time.time() - self._created_at
 
     def note(self, key: str, payload: dict[str, object]) -> None:
         self._pen.note(key, payload)
@@ -129,7 +121,7 @@ class Drive:
         except LogError:
             raise
         except Exception:
-            logger.exception("run %s failed", self.id)
+            logger.exception("run %s failed", self.id, extra={"run": self.id})
             return [failed("internal", "Something went wrong in the server. Its console says what.")]
 
     async def _live(self) -> Sequence[Draft]:
@@ -172,51 +164,58 @@ class Drive:
         """One engine, asked once. Returns the last events of the run. Raises EngineLost, EngineFailed."""
         self._was_asked = False
         is_suspect = self._deaths >= SUSPECT_AFTER_DEATHS
-        admission = self._around.admission
-        async with admission.turn(self.principal, self._tell_place, is_suspect=is_suspect) as self._ticket:
-            capabilities = self._around.engine.describe()
-            self._was_asked = True
-            pin, emitted, is_begun = await pinned(self._log, self._around.engine, self.id, self._told)
-            if refusal := _refusal(pin, capabilities, emitted):
-                return [refusal]
-            if not is_begun:
-                await self._pen.append([started(pin)])
-            return await self._generate(pin, emitted)
+        turn = self._around.admission.turn(self.principal, self._tell_place, is_suspect=is_suspect)
+        with self.timeline.attempt(self._pen.claim.epoch) as attempt:
+            async with turn as self._ticket:
+                attempt.asked_at = time.time()
+                return await self._ask(attempt)
 
-    async def _generate(self, pin: Pin, emitted: Emitted) -> Sequence[Draft]:
+    async def _ask(self, attempt: Attempt) -> Sequence[Draft]:
+        capabilities = self._around.engine.describe()
+        self._was_asked = True
+        pin, emitted, is_begun = await pinned(self._log, self._around.engine, self.id, self._told)
+        if refusal := _refusal(pin, capabilities, emitted):
+            return [refusal]
+        if not is_begun:
+            await self._pen.append([started(pin)])
+        self.timeline.model, self.timeline.prompt_tokens = pin.model, pin.prompt.tokens
+        attempt.behind = emitted.tokens
+        return await self._generate(pin, emitted, attempt)
+
+    async def _generate(self, pin: Pin, emitted: Emitted, attempt: Attempt) -> Sequence[Draft]:
         assert pin.sampling.max_tokens is not None
         if emitted.tokens >= pin.sampling.max_tokens:
             return [done(Finish("length", pin.prompt.tokens, emitted.tokens), {})]
         pen = self._pen
-        self._emitted_tokens = emitted.tokens
         pen.begin(pin.prompt.channel, emitted.text)
         request = Request(f"{self.id}:{pen.claim.epoch}", pin.prompt, pin.sampling)
         try:
             finish = await self._around.engine.generate(request, emitted, pen.take)
         finally:
             await pen.settled()
-        last_words = pen.last_words(finish)
-        if last_words and self._first_token_at is None:
-            self._first_token_at = time.time()
-        return [*last_words, done(finish, self._timings(finish))]
+        attempt.timings = finish.timings
+        if last_words := pen.last_words(finish):
+            self.timeline.has_text()
+        return [*last_words, done(finish, self.timeline.timings(finish.completion_tokens))]
 
     def _has_text(self) -> None:
         """The engine has been of use, and the prompt is harmless."""
         self._deaths = 0
-        if self._first_token_at is None:
-            self._first_token_at = time.time()
+        self.timeline.has_text()
         self._around.admission.has_written(self._ticket)
         self._around.on_progress()
 
     async def _outlive(self, death: EngineLost) -> None:
         """Claim the run anew before another engine is asked for it."""
         if not self._was_asked:  # it was gone before it heard of this run
+            self.timeline.attempts.pop()
             await asyncio.sleep(ENGINE_RETRY_SECONDS)
             return
-        logger.warning("run %s: %s", self.id, death.message)
+        logger.warning("run %s: %s", self.id, death.message, extra={"run": self.id})
         epoch = self._pen.claim.epoch
         self._pen = self._new_pen(await self._log.claim(self.id, epoch, after_death=True))
         self._deaths += 1
+        self._around.tally.takeovers["engine_lost"] += 1
         if self._deaths >= GUILTY_AFTER_DEATHS:
             self.end_with(
                 failed(
@@ -227,36 +226,25 @@ class Drive:
             )
             self._around.on_progress()
 
-    def _timings(self, finish: Finish) -> dict[str, float]:
-        """Seconds since the run was created, beside what the engine measured, and the speed of its last part.
-
-        An engine measures what it was asked for, which behind a seam is not the whole answer.
-        """
-        now = time.time()
-        timings = {**finish.timings, "total_seconds": now - self._created_at}
-        if self._first_token_at is not None and not self._was_begun:
-            timings["first_token_seconds"] = self._first_token_at - self._created_at
-            timings["writing_seconds"] = now - self._first_token_at
-        if seconds := finish.timings.get("decode_seconds"):
-            timings["tokens_per_second"] = (finish.completion_tokens - self._emitted_tokens) / seconds
-        return {name: round(value, 4) for name, value in timings.items()}
-
     def _tell_place(self, place: int) -> None:
         self.note("queued", {"place": place})
 
     # Writing
 
     def _new_pen(self, claim: Claim) -> Pen:
-        return Pen(self._log, claim, self._has_text, self._break_off)
+        return Pen(self._log, claim, self.timeline, self._has_text, self._break_off)
 
     async def _append_ending(self, ending: Sequence[Draft]) -> None:
         """Append the run's last events, as soon as the log can be written. Raises Fenced."""
+        asked_at = time.time()
         while True:
             try:
-                return await self._pen.append(ending)
+                await self._pen.append(ending)
+                break
             except LogUnwritable as error:
                 ending = [self._unwritable(error)]
                 await asyncio.sleep(UNWRITABLE_RETRY_SECONDS)
+        self.timeline.end(ending[-1], asked_at)
 
     def _unwritable(self, error: LogUnwritable) -> Draft:
         self.note("log_unwritable", {"message": error.message})

@@ -96,7 +96,8 @@ async def _fetch(settings: Settings, form: models.Form, host: Host, say: Words) 
 
     def on_progress(download: models.Download) -> None:
         host.report(_downloading(download))
-        console(download)
+        if settings.log_format == "text":
+            console(download)
 
     return await models.fetch(
         settings.model,

@@ -98,6 +98,15 @@ class Overloaded(Refused):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Closing(Overloaded):
+    """The server goes down with the request unanswered. Nobody can say whether it was carried out."""
+
+    code = "restarting"
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping. Ask its successor in a moment.", retry_after_seconds=1)
+
+
 class LimitReached(Overloaded):
     code = "limit_reached"
 

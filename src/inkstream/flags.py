@@ -32,6 +32,7 @@ SECTIONS = (
     Section("model", "What answers", "由什么来回答"),
     Section("key", "Who may", "谁可以访问"),
     Section("queue", "How much", "容量与时限"),
+    Section("log_level", "What operators see", "日志与监控"),
 )
 
 
@@ -155,9 +156,13 @@ def _add(commands: Any, command: Command, say: Words) -> None:
 
 
 def _usage(command: Command, say: Words) -> str:
-    name = {"pull": " [NAME]", "bench": " URL", "users": " ACTION [NAME]", "keys": " ACTION [NAME]"}.get(
-        command.name, ""
-    )
+    name = {
+        "pull": " [NAME]",
+        "bench": " URL",
+        "doctor": " [URL]",
+        "users": " ACTION [NAME]",
+        "keys": " ACTION [NAME]",
+    }.get(command.name, "")
     return f"inkstream {command.name}{name} " + say("[options]", "[选项]")
 
 
@@ -257,6 +262,13 @@ def _action_extras(options: argparse._ArgumentGroup, say: Words, actions: tuple[
 
 
 def _doctor_extras(options: argparse._ArgumentGroup, say: Words) -> None:
+    text = say(
+        "look at a server from outside, with what is between; --key signs in there",
+        "从外部检查服务器及途中的代理；--key 用于登录该服务器",
+    )
+    options.add_argument("url", nargs="?", metavar="URL", help=text)
+    text = say("how long its silent stream is watched [15]", "观察静默流的秒数 [15]")
+    options.add_argument("--seconds", metavar="N", help=text)
     _json_extras(options, say)
     text = say("read all model files and compare their checksums", "读取全部模型文件并核对校验和")
     options.add_argument("--checksums", action="store_true", help=text)

@@ -21,7 +21,7 @@ from inkstream.engines.link import LinkEngine
 from inkstream.engines.llama import LlamaEngine
 from inkstream.errors import ConfigError
 
-GRACE_SECONDS = 2
+GRACE_SECONDS = 1  # for requests under way; the supervisor's patience, twice that, is for the clean-up too
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 64 * 1024
 

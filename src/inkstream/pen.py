@@ -12,6 +12,7 @@ from inkstream.engines import Chunk, Finish, Progress, merged
 from inkstream.errors import Fenced, LogError
 from inkstream.events import Draft, encode
 from inkstream.log import Appended, Claim, Entry, Log
+from inkstream.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Pen:
         "_seq",
         "_splitter",
         "_taken",
+        "_timeline",
         "_unseen",
         "_waiter",
         "claim",
@@ -46,13 +48,14 @@ class Pen:
         self,
         log: Log,
         claim: Claim,
+        timeline: Timeline,
         on_text: Callable[[], None],
         on_trouble: Callable[[Draft | LogError], None],
     ) -> None:
         self.claim = claim
         self._splitter = ChannelSplitter()
         self._log, self._seq = log, claim.last_seq
-        self._on_text, self._on_trouble = on_text, on_trouble
+        self._timeline, self._on_text, self._on_trouble = timeline, on_text, on_trouble
         self._taken: list[Chunk] = []
         self._unseen: list[Chunk] = []  # they have been paid for, but there was nothing to see
         self._has_text = False
@@ -80,6 +83,7 @@ class Pen:
     def last_words(self, finish: Finish) -> list[Draft]:
         """The events of what came with the end, and of what was held back until it."""
         chunks = self._unseen + ([finish.last] if finish.last else [])
+        self._timeline.tokens += finish.last.tokens if finish.last else 0
         pieces = self._splitter.feed(finish.last.text if finish.last else "") + self._splitter.flush()
         return text_drafts(pieces, merged(chunks) if chunks else NOTHING)
 
@@ -108,7 +112,8 @@ class Pen:
         try:
             self._write_taken()
         except Exception:
-            logger.exception("run %s: what the engine gave cannot be written", self.claim.run)
+            run = self.claim.run
+            logger.exception("run %s: what the engine gave cannot be written", run, extra={"run": run})
             self._give_up(
                 failed("internal", "The engine gave what cannot be written. The console says what.")
             )
@@ -116,6 +121,7 @@ class Pen:
     def _write_taken(self) -> None:
         chunk = merged(self._taken)
         self._taken.clear()
+        self._timeline.tokens += chunk.tokens
         if chunk.text and self._splitter.is_plain and not self._unseen:
             self._submit([plain_draft(chunk)], self._text_written)
             return

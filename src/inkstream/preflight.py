@@ -126,8 +126,17 @@ def folder(subject: Subject) -> Iterator[Finding]:
         yield Finding("folder", "fail", text, "inkstream serve --data-dir FOLDER")
         return
     if is_in_use(path):
-        text = say(f"another inkstream is running on {path}", f"已有另一个 inkstream 在使用 {path}")
-        yield Finding("folder", "fail", text, "inkstream serve --data-dir FOLDER")
+        text = say(
+            f"another inkstream is running on {path}, and one gateway serves a folder",
+            f"已有另一个 inkstream 在使用 {path}，而一个文件夹只能由一个网关使用",
+        )
+        fix = "inkstream serve --data-dir FOLDER --engine-url tcp://…"
+        yield Finding(
+            "folder",
+            "fail",
+            text,
+            fix + say("; both over one 'inkstream engine'", "；可共用同一个 inkstream engine"),
+        )
         return
     yield Finding("folder", "ok", say(f"{path} can be written", f"{path} 可写"))
     yield _disk(there, say)

@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Self
@@ -40,6 +40,8 @@ from inkstream.limits import Quotas
 from inkstream.log import Log, NewRun, Reader, Run
 from inkstream.news import Listener, News
 from inkstream.pinning import events_of, told, used_tokens
+from inkstream.tallies import RunTally
+from inkstream.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Runs:
         settings: Settings,
         news: News,
         on_progress: Callable[[], None],
+        tally: RunTally,
     ) -> None:
         self.engine = engine
         self.history = history
@@ -75,10 +78,11 @@ class Runs:
         self._log = log
         self._settings = settings
         self._news = news
-        self._around = Surroundings(log, engine, self.admission, on_progress)
+        self._tally = tally
+        self._around = Surroundings(log, engine, self.admission, on_progress, tally)
         self._drives: dict[str, Drive] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(logger)
 
     @classmethod
     @asynccontextmanager
@@ -90,15 +94,18 @@ class Runs:
         settings: Settings,
         news: News,
         on_progress: Callable[[], None] = lambda: None,
+        tally: RunTally | None = None,
     ) -> AsyncIterator[Self]:
-        runs = cls(log, history, engine, settings, news, on_progress)
+        runs = cls(log, history, engine, settings, news, on_progress, tally or RunTally())
         try:
-            await runs.recover()
-            runs._spawn(runs._watch_engine())
-            runs._spawn(runs._keep_house())
+            await runs.recover("restart")
+            runs._tasks.spawn(runs._watch_engine())
+            runs._tasks.spawn(runs._keep_house())
             yield runs
         finally:
-            await runs._cancel_all()
+            for timer in runs._timers.values():
+                timer.cancel()
+            await runs._tasks.cancel_all()
 
     # Starting
 
@@ -160,10 +167,11 @@ class Runs:
     def _start_driving(self, run: Run, ask: Ask, known: Told | None = None) -> None:
         drive = Drive(run, ask.linger_seconds, self._around, known)
         self._drives[run.id] = drive
+        self._tally.begin(drive.timeline)
         self._quotas.begin(run.principal)
         if ask.linger_seconds is not None:
             self._arm(drive, max(ask.linger_seconds, FIRST_READER_SECONDS))
-        drive.task = self._spawn(self._drive(drive))
+        drive.task = self._tasks.spawn(self._drive(drive))
         self._news.tell(run)
 
     async def _drive(self, drive: Drive) -> None:
@@ -171,11 +179,12 @@ class Runs:
             if await drive.until_ended():
                 await self._conclude(drive.id)
         except LogError as error:  # recovery takes it up again
-            logger.error("run %s: %s", drive.id, error.message)
+            logger.error("run %s: %s", drive.id, error.message, extra={"run": drive.id})
         finally:
             self._disarm(drive)
             del self._drives[drive.id]
-            self._quotas.end(drive.principal, drive.age_seconds())
+            self._quotas.end(drive.principal, drive.timeline.age_seconds)
+            self._tally.leave(drive.timeline)
 
     async def _conclude(self, run_id: str) -> None:
         """After the terminal event: the message, then the run is settled."""
@@ -269,15 +278,15 @@ class Runs:
         if drive is not None and drive.principal != principal:
             drive = None
         if drive is not None:  # before anything is awaited: a reader that leaves at once has been one
-            drive.readers += 1
+            drive.timeline.readers += 1
             self._disarm(drive)
         try:
             await self.get(principal, run_id)
             await self._log.follow(run_id, after, reader, waits=waits)
         finally:
             if drive is not None:
-                drive.readers -= 1
-                if drive.readers == 0 and drive.linger_seconds is not None:
+                drive.timeline.readers -= 1
+                if drive.timeline.readers == 0 and drive.linger_seconds is not None:
                     self._arm(drive, drive.linger_seconds)
 
     # Stopping
@@ -289,6 +298,7 @@ class Runs:
         drive = self._drives.get(run_id)
         if drive is None or run.state.is_terminal:
             return run
+        self._tally.stops["asked"] += 1
         drive.end_with(STOPPED)
         await asyncio.wait([drive.task], timeout=STOP_WAIT_SECONDS)
         return await self.get(principal, run_id)
@@ -296,7 +306,11 @@ class Runs:
     def _arm(self, drive: Drive, seconds: float) -> None:
         if drive.id in self._drives:
             loop = asyncio.get_running_loop()
-            self._timers[drive.id] = loop.call_later(seconds, drive.end_with, STOPPED)
+            self._timers[drive.id] = loop.call_later(seconds, self._end_unread, drive)
+
+    def _end_unread(self, drive: Drive) -> None:
+        self._tally.stops["unread"] += 1
+        drive.end_with(STOPPED)
 
     def _disarm(self, drive: Drive) -> None:
         if timer := self._timers.pop(drive.id, None):
@@ -304,7 +318,7 @@ class Runs:
 
     # Looking after everything
 
-    async def recover(self) -> None:
+    async def recover(self, why: str = "abandoned") -> None:
         """Take up every run that nobody drives: conclude what has ended, go on with the rest."""
         # Asked twice: a run may have been created, or its drive begun, since the log looked.
         left = [run for run in await self._log.open_runs(but=self._drives) if run.id not in self._drives]
@@ -314,6 +328,7 @@ class Runs:
                 continue
             ask = Ask.decode(run.record)
             await self._write_down(run, ask)
+            self._tally.takeovers[why] += 1
             self._start_driving(run, ask)
             if run.stop_requested or ask.linger_seconds == 0:
                 self._drives[run.id].end_with(STOPPED)
@@ -344,7 +359,9 @@ class Runs:
             self._news.tell(status)
             if status.phase is Phase.GIVEN_UP:
                 self._fail_all(status)
+            was_ready = status.phase is Phase.READY
             status = await self._next_status(status)
+            self._tally.engine_losses += was_ready and status.phase is not Phase.READY
 
     def _slots(self, status: Status) -> int:
         try:
@@ -376,24 +393,3 @@ class Runs:
             own = [drive.id for drive in self._drives.values() if drive.principal == principal]
             runs = [await self._log.get(run) for run in own]
             yield [run for run in runs if run], queue
-
-    # Tasks
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._reap)
-        return task
-
-    def _reap(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a task of the runs failed", exc_info=error)
-
-    async def _cancel_all(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

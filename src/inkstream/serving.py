@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from inkstream.config import Settings, as_environ
+from inkstream.console import log_to_console
 from inkstream.errors import ConfigError, EngineLost, InkstreamError
 from inkstream.probe import free_port
 from inkstream.supervisor import Child, Supervisor, control_channel, lifeline
@@ -34,7 +35,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
 
     Raises ConfigError for a data folder that cannot be used.
     """
-    log_to_console(settings)
+    log_to_console(settings, "parent")
     joins = bool(settings.engine_url)
     settings = replace(
         settings,
@@ -55,7 +56,7 @@ def run_gateway(settings: Settings) -> int:
     # Late: the parent and the engine have no use for a web framework.
     from inkstream.gateway import Gateway  # noqa: PLC0415
 
-    log_to_console(settings)
+    log_to_console(settings, "gateway")
     tell = control_channel()
     gateway = Gateway(settings, tell)
 
@@ -79,7 +80,7 @@ def run_engine(settings: Settings, *, is_child: bool) -> int:
     """Offer the engine until a signal, or until the parent is gone."""
     from inkstream.engine_process import offer  # noqa: PLC0415
 
-    log_to_console(settings)
+    log_to_console(settings, "engine")
     settings = replace(
         settings, engine_url=settings.engine_url or STANDALONE_ENGINE_URL, engine_key=engine_key(settings)
     )
@@ -137,18 +138,6 @@ def _kept(path: Path) -> str:
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(secrets.token_urlsafe(32))
     return path.read_text(encoding="ascii")
-
-
-def log_to_console(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
-    # What they say at this level is about themselves: each request to llama.cpp, each start.
-    for chatty in ("httpx", "uvicorn.error"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.root.level))
 
 
 def _child(command: str, settings: Settings) -> Child:

@@ -38,6 +38,13 @@ test.each([
     0,
   ],
   ['a proxy of few words', () => new Response('', { status: 503 }), 'offline', 'offline', 0],
+  [
+    'a server that stops',
+    () => new Response('{"error": {"code": "restarting"}}', { status: 503 }),
+    'offline',
+    'offline',
+    0,
+  ],
   ['a proxy that forbids', () => new Response('no', { status: 413 }), 'refused', 'http_413', 0],
   ['a reply cut short', () => new Response('{"chats": ['), 'offline', 'offline', 0],
 ] as const)('%s', async (_name, response, type, code, retryAfterMs) => {

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import inkstream
-from inkstream.api import account, article, chats, docs, native, openai, ops, transfer
+from inkstream.api import account, article, chats, docs, echo, metrics, native, openai, ops, transfer
 from inkstream.api.body import BodyLimit
 from inkstream.api.errors import error_response
-from inkstream.api.guard import Guard
+from inkstream.api.guard import GUARDED_PREFIXES, Guard
 from inkstream.api.page import Page
 from inkstream.api.proxies import behind
 from inkstream.api.services import Services
 from inkstream.api.sse import outlasting
-from inkstream.errors import InkstreamError, Invalid
+from inkstream.errors import Closing, ConfigError, InkstreamError, Invalid
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -26,7 +28,7 @@ def create_app(services: Services) -> ASGIApp:
     settings = services.settings
     app = FastAPI(title="inkstream", version=inkstream.__version__, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (native, account, chats, transfer, article, openai, ops, docs):
+    for module in (native, account, echo, chats, transfer, article, openai, ops, metrics, docs):
         app.include_router(module.router)
     app.mount("/", Page(settings))
     app.add_exception_handler(InkstreamError, _ours)
@@ -38,7 +40,7 @@ def create_app(services: Services) -> ASGIApp:
 def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
     """What a request goes through before any route, outermost last. All of it is plain ASGI."""
     settings = services.settings
-    app = Guard(BodyLimit(app, settings), settings, services.door)
+    app = Guard(BodyLimit(app, settings), settings, services.door, services.errors)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -48,12 +50,37 @@ def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
             expose_headers=["Retry-After"],
             allow_credentials=True,
         )
-    app = behind(app, settings)
+    app = behind(_answered(app), settings)
     return outlasting(_stripped(app, settings.base_path) if settings.base_path else app)
+
+
+def _answered(app: ASGIApp) -> ASGIApp:
+    """Tell those who are left when the server's patience with them ends: it cancels their requests."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if has_begun:
+                raise
+            await error_response(Closing(), scope["path"])(scope, receive, send)
+
+    return answer
 
 
 def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
     """Take the base path off, for proxies that leave it on; those that take it off are served as well."""
+
+    # A proxy may have taken it off, so such an address could mean either.
+    if f"{prefix}/" in GUARDED_PREFIXES or prefix in GUARDED_PREFIXES:
+        raise ConfigError(f"INKSTREAM_BASE_PATH has value {prefix!r}. That is an address of the API.")
 
     async def strip(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
@@ -61,7 +88,8 @@ def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:
             # The page's relative addresses need the slash.
             await RedirectResponse(f"{prefix}/")(scope, receive, send)
             return
-        if path.startswith(f"{prefix}/"):
+        # Starlette would take it off a second time, behind the guard, who would have seen another address.
+        while path.startswith(f"{prefix}/"):
             path = path[len(prefix) :]
         scope = {**scope, "path": path, "root_path": prefix}
         await app(scope, receive, send)

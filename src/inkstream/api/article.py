@@ -176,8 +176,10 @@ async def _answer(request: Request, asked: StreamIn, cursor: str | None, key: st
     if cursor:
         run, found = _parsed(cursor)
         position = await _position(here, principal, run, found)
+        here.streams.tally.reconnects += 1
         if position is None:
             return Response(status_code=204)
+        here.streams.tally.resumes += position.chars > 0
     else:
         started = await here.runs.start(principal, asked.ask(here.settings), key or None, asked.digest())
         run, position = started.id, Position()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from inkstream.errors import (
     Conflict,
@@ -46,10 +47,23 @@ OPENAI_TYPES = {
     429: "rate_limit_error",
 }
 UNWRITABLE_RETRY_SECONDS = 10
+TALLY = "inkstream.errors"  # in the scope of a request: where its error is counted, by code
 
 
 def status_of(error: InkstreamError) -> int:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+class ErrorReply(Response):
+    media_type = "application/json"
+
+    def __init__(self, code: str, body: dict[str, object], status: int, headers: dict[str, str]) -> None:
+        super().__init__(encode({"error": body}), status, headers)
+        self._code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[TALLY][self._code] += 1
+        await super().__call__(scope, receive, send)
 
 
 def error_response(error: InkstreamError, path: str = "") -> Response:
@@ -66,7 +80,7 @@ def error_response(error: InkstreamError, path: str = "") -> Response:
         headers["retry-after"] = str(math.ceil(seconds))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    return Response(encode({"error": body}), status, headers, media_type="application/json")
+    return ErrorReply(error.code, body, status, headers)
 
 
 def error_body(error: InkstreamError) -> dict[str, object]:

@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections import Counter
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inkstream.api.door import Door
-from inkstream.api.errors import error_response
+from inkstream.api.errors import TALLY, error_response
 from inkstream.api.sse import CREDENTIAL
 from inkstream.config import LOOPBACK, Settings
 from inkstream.errors import Forbidden, InkstreamError
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/session"})
-GUARDED_PREFIXES = ("/api/", "/v1/", "/stream", "/docs", "/openapi.json")
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/session", "/api/echo"})
+GUARDED_PREFIXES = ("/api/", "/v1/", "/stream", "/metrics", "/docs", "/openapi.json")
 
 
 class Guard:
-    def __init__(self, app: ASGIApp, settings: Settings, door: Door) -> None:
-        self._app, self._door = app, door
+    def __init__(self, app: ASGIApp, settings: Settings, door: Door, errors: Counter[str]) -> None:
+        self._app, self._door, self._errors = app, door, errors
         self._origins = frozenset(origin.rstrip("/") for origin in settings.cors_origins)
         self._hosts = LOOPBACK | {
             settings.host,
@@ -40,6 +41,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        scope[TALLY] = self._errors
         try:
             self._require_host(headers)
             self._require_same_site(headers, scope)
@@ -51,7 +53,11 @@ class Guard:
         except InkstreamError as refusal:
             await error_response(refusal, scope["path"])(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            self._errors["internal"] += 1
+            raise
 
     def _require_host(self, headers: Headers) -> None:
         host = (urlsplit(f"//{headers.get('host', '')}").hostname or "").lower()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
@@ -10,7 +10,7 @@ from starlette.responses import Response
 import inkstream
 from inkstream.api.services import Services, json_response, principal_of, services
 from inkstream.api.shapes import chat_json, engine_json, run_json
-from inkstream.api.sse import OPENING, EventStream
+from inkstream.api.sse import OPENING, EventStream, frame
 from inkstream.engines import Status
 from inkstream.errors import Invalid
 from inkstream.events import Cursor, Note, encode
@@ -48,8 +48,10 @@ async def follow_run(
     found = await here.runs.get(principal, run)
     cursor = _cursor(last_event_id, after)
     await here.runs.require_cursor(found, cursor)
+    here.streams.tally.reconnects += bool(last_event_id)
     if found.state.is_terminal and cursor.seq >= found.last_seq:
         return Response(status_code=204)
+    here.streams.tally.resumes += cursor.seq > 0
     opening = OPENING
     if wait and found.last_seq > cursor.seq:
         # What is stored already is not news: a page shows it at once, and only what follows as it comes.
@@ -86,21 +88,17 @@ async def live(request: Request, wait: Annotated[bool, Query()] = True) -> Respo
 def _told(here: Services, item: Item) -> bytes:
     match item:
         case Status():
-            return _frame("engine", engine_json(here.runs.engine, item))
+            return frame("engine", engine_json(here.runs.engine, item))
         case Changed(chat=chat):
-            return _frame("chat", {"id": item.id, "chat": chat and chat_json(chat)})
+            return frame("chat", {"id": item.id, "chat": chat and chat_json(chat)})
         case Run():
-            return _frame("run", run_json(item))
+            return frame("run", run_json(item))
 
 
 def _snapshot(here: Services, runs: list[Run]) -> bytes:
     engine = here.runs.engine
     told = {"build": here.build, "engine": engine_json(engine, engine.status)}
-    return _frame("snapshot", {"runs": [run_json(run) for run in runs], **told})
-
-
-def _frame(event: str, payload: dict[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), encode(payload))
+    return frame("snapshot", {"runs": [run_json(run) for run in runs], **told})
 
 
 # The server

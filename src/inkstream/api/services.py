@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
@@ -22,8 +23,15 @@ from inkstream.errors import Forbidden, Overloaded
 from inkstream.events import Event, encode
 from inkstream.history import History
 from inkstream.log.sqlite import SqliteLog
+from inkstream.log.tally import LogTally
 from inkstream.news import News
+from inkstream.nvml import Nvml
 from inkstream.runs import Runs
+from inkstream.tallies import RunTally
+from inkstream.tasks import Tasks
+from inkstream.tracing import tracing
+
+logger = logging.getLogger(__name__)
 
 READER_RETRY_SECONDS = 10  # nobody knows when a reader leaves
 
@@ -41,7 +49,12 @@ class Services:
     history: History
     runs: Runs
     streams: OpenStreams
+    tally: RunTally
+    log_tally: LogTally
+    errors: Counter[str] = field(default_factory=Counter)
+    nvml: Nvml = field(default_factory=Nvml)
     build: str | None = field(default_factory=build_of_page)
+    echoes: set[EventStream] = field(default_factory=set)
 
     def require_reader(self) -> None:
         """To be asked before anything is begun for a reader. Raises Overloaded."""
@@ -84,7 +97,7 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """Open the data folder and go on with what a dead process left there.
 
-    Raises FolderInUse, LogUnwritable, LogError.
+    Raises FolderInUse, LogUnwritable, LogError, and ConfigError where traces cannot be sent.
     """
     log = await SqliteLog.open(settings.data_dir, durability=settings.durability)
     try:
@@ -92,12 +105,13 @@ async def open_services(
         history = await History.open(settings.data_dir, news.tell)
         try:
             async with (
+                tracing(settings.traces) as trace,
                 Accounts.open(settings.data_dir, settings.key) as accounts,
-                Runs.open(log, history, engine, settings, news, on_progress) as runs,
-                _watched(accounts, streams),
+                _watched(watch(accounts, streams), (tally := RunTally(trace)).watch()),
+                Runs.open(log, history, engine, settings, news, on_progress, tally) as runs,
             ):
                 door = Door(settings, accounts)
-                yield Services(settings, accounts, door, history, runs, streams)
+                yield Services(settings, accounts, door, history, runs, streams, tally, log.tally)
         finally:
             await history.aclose()
     finally:
@@ -105,14 +119,14 @@ async def open_services(
 
 
 @asynccontextmanager
-async def _watched(accounts: Accounts, streams: OpenStreams) -> AsyncIterator[None]:
-    watching = asyncio.create_task(watch(accounts, streams))
+async def _watched(*watches: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = Tasks(logger)
+    for watching in watches:
+        tasks.spawn(watching)
     try:
         yield
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        await tasks.cancel_all()
 
 
 class SamplingIn(BaseModel):

@@ -16,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Container
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inkstream.events import Batch, Event
+from inkstream.events import Batch, Event, encode
 
 OPENING = b"retry: 2000\n: ok\n\n"  # the milliseconds after which a browser comes back
 BEAT = b":\n\n"
@@ -36,10 +37,25 @@ CREDENTIAL = "inkstream.credential"  # by what a request was let in
 LONGEST_LOOK_SECONDS = 1.0
 
 
+def frame(event: str, payload: dict[str, Any]) -> bytes:
+    """An event that no log has numbered."""
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), encode(payload))
+
+
+@dataclass(slots=True)
+class ReaderTally:
+    """How often readers came back with a last event's id, went on behind a cursor, and were cut off."""
+
+    reconnects: int = 0
+    resumes: int = 0
+    dropped: int = 0
+
+
 class OpenStreams:
     """The streams of one server: one timer looks after all of them, and closing it ends them."""
 
     def __init__(self, heartbeat_seconds: float, patience_seconds: float) -> None:
+        self.tally = ReaderTally()
         self._heartbeat, self._patience = heartbeat_seconds, patience_seconds
         self._look_seconds = min(heartbeat_seconds / 4, patience_seconds / 4, LONGEST_LOOK_SECONDS)
         self._streams: set[EventStream] = set()
@@ -82,7 +98,7 @@ class OpenStreams:
         """Keep quiet streams open, and cut off readers that have taken nothing for too long."""
         now = time.monotonic()
         for stream in self._streams:
-            stream.look_after(now, self._heartbeat, self._patience)
+            self.tally.dropped += stream.look_after(now, self._heartbeat, self._patience)
         self._timer = None
         if self._streams:
             self._look_later()
@@ -167,15 +183,18 @@ class EventStream(Response):
         if not self._scope.expired():
             self._scope.reschedule(0)
 
-    def look_after(self, now: float, heartbeat_seconds: float, patience_seconds: float) -> None:
+    def look_after(self, now: float, heartbeat_seconds: float, patience_seconds: float) -> bool:
+        """Says whether the reader had to be cut off."""
         waiting_bytes, taken_bytes = self._connection.backlog()
         if waiting_bytes == 0 or taken_bytes > self._taken_bytes:
             self._taken_bytes, self._moved_at = taken_bytes, now
         if now - self._moved_at >= patience_seconds:
             self._connection.abort()
             self.end()
-        elif waiting_bytes == 0 and now - self._sent_at >= heartbeat_seconds:
+            return True
+        if waiting_bytes == 0 and now - self._sent_at >= heartbeat_seconds:
             self.push(BEAT)
+        return False
 
 
 Source = Callable[[EventStream], Awaitable[None]]

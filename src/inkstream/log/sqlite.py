@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Container
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,7 @@ from inkstream.log.packing import Stretch, pack
 from inkstream.log.pages import FETCH_BYTES, Pages
 from inkstream.log.schema import connect
 from inkstream.log.store import PAGE_BYTES, Packed, Store
+from inkstream.log.tally import LogTally
 from inkstream.log.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -42,12 +44,14 @@ WAL_PAGES = 8 * 1024  # 32 MiB; a longer write-ahead file is brought to an end
 CLOSED = "closed"
 
 T = TypeVar("T")
+Answers = list[Appended | None] | Exception
 
 
 class SqliteLog:
     """See ``inkstream.log.Log`` for what every call promises."""
 
     def __init__(self, folder: Path, store: Store, lock: FileLock | None) -> None:
+        self.tally = LogTally()
         self._path = folder / "log.db"
         self._loop = asyncio.get_running_loop()
         self._store, self._writer = store, Writer()
@@ -169,6 +173,8 @@ class SqliteLog:
         stretch = await self._stretch(run, follower.cursor, FETCH_PAGES)
         if stretch is None:
             return is_live
+        self.tally.replayed_events += stretch.last_seq - follower.cursor
+        self.tally.replayed_bytes += len(stretch.frames)
         feed = self._feeds.get(run)
         notes = feed.notes_for(follower) if feed is not None else ()
         follower.take(Batch(stretch.frames, stretch.last_seq, is_last=stretch.is_last, notes=notes))
@@ -242,11 +248,16 @@ class SqliteLog:
     def _commit(self) -> None:
         work, self._pending = self._pending, []
         done, self._pending_done = self._pending_done, []
-        self._writer.do(partial(self._store.commit, work), partial(self._committed, work, done))
+        told = partial(self._committed, work, done)
+        if self.tally.is_timed():
+            told = partial(self._timed, time.perf_counter(), told)
+        self._writer.do(partial(self._store.commit, work), told)
 
-    def _committed(
-        self, work: list[Packed], done: list[Done], answers: list[Appended | None] | Exception
-    ) -> None:
+    def _timed(self, asked_at: float, told: Callable[[Answers], None], answers: Answers) -> None:
+        self.tally.seconds.observe(time.perf_counter() - asked_at)
+        told(answers)
+
+    def _committed(self, work: list[Packed], done: list[Done], answers: Answers) -> None:
         if isinstance(answers, Exception):
             error = _as_log_error(answers)
             for told in done:
@@ -352,8 +363,9 @@ def _lock(folder: Path) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise FolderInUse(
-            f"another inkstream is running on {folder}. Stop it, or give this one a folder of its own"
-            " with INKSTREAM_DATA_DIR."
+            f"another inkstream is running on {folder}, and one gateway serves a folder, however many readers"
+            " it has. Stop it, or give this one a folder of its own with --data-dir; both can join one"
+            " 'inkstream engine' with --engine-url."
         ) from None
     except OSError as error:
         raise LogUnwritable(
