@@ -180,6 +180,20 @@ def ask(page: Page, question: str = "Tell me something.") -> None:
     page.get_by_test_id("question").press("Enter")
 
 
+def open_menu(page: Page) -> None:
+    page.get_by_test_id("open-menu").click()
+    expect(page.get_by_test_id("menu")).to_be_visible()
+
+
+def prefer(page: Page, **chosen: str) -> None:
+    """Choose in the menu: ``language``, ``theme``, ``reveal``."""
+    open_menu(page)
+    for name, value in chosen.items():
+        page.get_by_test_id(f"{name}-{value}").check()
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("menu")).to_be_hidden()
+
+
 def shown(page: Page) -> str:
     """The text of the last answer, exactly."""
     return str(page.evaluate(SHOWN))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from page.corpus import CHARACTERS_PER_TOKEN, counted, mixed
 from page.lags import Sample, lags_of
 from page.tasks import Task, Trace
+from page.where import causes
 
 
 def sample(now: float, arrived: int, shown: int) -> Sample:
@@ -46,6 +49,27 @@ def test_a_key_costs_what_runs_until_its_paint() -> None:
     )
     assert trace.cpu_per_key() == [7.5]
     assert trace.longest_ms == 9
+
+
+def test_what_an_event_takes_is_without_what_is_inside_of_it() -> None:
+    def event(name: str, at: int, length: int) -> dict[str, Any]:
+        return {"name": name, "ts": at, "dur": length, "tdur": length}
+
+    found = causes(
+        [
+            event("Layout", 2_000, 3_000),
+            event("RunTask", 1_000, 9_000),
+            event("RunTask", 10_000, 1_000),
+            event("Style", 2_500, 1_000),
+            event("Layout", 6_000, 500),
+        ]
+    )
+    assert {name: (cause.ms, cause.count) for name, cause in found.items()} == {
+        "RunTask": (6.5, 2),
+        "Layout": (2.5, 2),
+        "Style": (1.0, 1),
+    }
+    assert found["Layout"].longest_ms == 3
 
 
 def test_the_corpus_has_the_length_that_was_asked_for() -> None:

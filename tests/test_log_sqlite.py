@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from inkstream.database import WAL_PAGES
 from inkstream.errors import Fenced, FolderInUse, LogError, LogUnwritable
 from inkstream.events import Draft, Kind, RunState, encode
 from inkstream.log import Appended, Claim, Entry, Log, NewRun
-from inkstream.log.sqlite import WAL_PAGES, SqliteLog
+from inkstream.log.sqlite import SqliteLog
 from inkstream.log.store import JOURNAL_BYTES, LEASE_SECONDS, PAGE_BYTES
 from tests.log_world import (
     DONE,
@@ -86,7 +87,7 @@ def _age_leases(folder: Path, seconds: float) -> None:
 
 async def test_a_second_gateway_on_the_folder_is_refused(tmp_path: Path) -> None:
     async with sqlite_log(tmp_path):
-        with pytest.raises(FolderInUse, match="INKSTREAM_DATA_DIR"):
+        with pytest.raises(FolderInUse, match="--data-dir"):
             await SqliteLog.open(tmp_path)
     async with sqlite_log(tmp_path):
         pass
@@ -97,7 +98,7 @@ import asyncio, sys
 from pathlib import Path
 from inkstream.events import Draft, Kind
 from inkstream.log import Entry, NewRun
-from inkstream.log.sqlite import WAL_PAGES, SqliteLog
+from inkstream.log.sqlite import SqliteLog
 
 async def main():
     log = await SqliteLog.open(Path(sys.argv[1]))

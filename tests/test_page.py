@@ -24,6 +24,7 @@ from tests.browsing import (
     hub_with,
     paced,
     plain,
+    prefer,
     shown,
     until,
     until_ended,
@@ -209,7 +210,7 @@ def test_the_page_speaks_english_and_chinese(serve: Serve, open_page: Open) -> N
     ask(page, "你好吗？")
     until_ended(page)
     expect(page.get_by_test_id("answer").get_by_test_id("text")).to_have_attribute("lang", "zh")
-    page.get_by_test_id("language").click()
+    prefer(page, language="en")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
     page.reload()
     expect(page.locator("html")).to_have_attribute("lang", "en")
@@ -310,7 +311,7 @@ def test_a_failure_says_what_happened_and_offers_a_way_on(serve: Serve, open_pag
     expect(page.get_by_test_id("failure")).to_be_visible()
     page.reload()
     expect(page.get_by_test_id("failure")).to_be_visible()
-    page.get_by_test_id("retry").click()
+    page.get_by_test_id("remedy-again").click()
     until_ended(page)
     expect(page.get_by_test_id("failure")).to_be_visible()
     assert server.count_messages(page) == 3

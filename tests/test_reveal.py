@@ -12,6 +12,7 @@ from tests.browsing import (
     expect_as_stored,
     paced,
     plain,
+    prefer,
     shown,
     until_ended,
     until_longer,
@@ -23,11 +24,10 @@ pytestmark = pytest.mark.real
 def test_how_answers_come_into_view_is_chosen_and_kept(serve: Serve, open_page: Open) -> None:
     server = serve({"answer": plain(400), "tokens_per_second": 400})
     page = open_page(server.url)
-    choice = page.get_by_test_id("reveal")
-    expect(choice).to_have_value("smooth")
-    choice.select_option("typewriter")
+    expect(page.get_by_test_id("reveal-smooth")).to_be_checked()
+    prefer(page, reveal="typewriter")
     page.reload()
-    expect(choice).to_have_value("typewriter")
+    expect(page.get_by_test_id("reveal-typewriter")).to_be_checked()
     ask(page)
     until_longer(page, 10)
     # The answer is there and whole; a typist takes half a minute for it, unless the reader asks for all.
@@ -35,7 +35,7 @@ def test_how_answers_come_into_view_is_chosen_and_kept(serve: Serve, open_page: 
     assert len(shown(page)) < 500
     page.keyboard.press("Escape")
     expect_as_stored(server, page)
-    choice.select_option("off")
+    prefer(page, reveal="off")
     ask(page, "And now?")
     expect(page.get_by_test_id("answer")).to_have_count(2)
     expect_as_stored(server, page)
@@ -45,7 +45,7 @@ def test_who_wants_less_motion_gets_none(serve: Serve, open_page: Open, browser:
     server = serve(paced())
     context = browser.new_context(reduced_motion="reduce")
     page = open_page(f"{server.url}?trace", context=context)
-    expect(page.get_by_test_id("reveal")).to_have_value("off")
+    expect(page.get_by_test_id("reveal-off")).to_be_checked()
     ask(page)
     until_ended(page)
     expect_as_stored(server, page)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from tests.browsing import Open, Serve, Server, ask, plain, until, until_ended, until_longer
+from tests.browsing import Open, Serve, Server, ask, plain, prefer, until, until_ended, until_longer
 
 pytestmark = pytest.mark.real
 
@@ -74,7 +74,7 @@ def test_chats_are_grouped_by_day_in_both_languages(http: httpx.Client, open_pag
     headings = page.get_by_role("navigation").get_by_role("heading")
     expect(headings).to_have_text(["Today", "Previous 7 days", re.compile(r"^\w+ 20\d\d$")])
     expect(titles(page)).to_have_text(["of now", "of the week", "of old"])
-    page.get_by_test_id("language").click()
+    prefer(page, language="zh")
     expect(headings).to_have_text(["今天", "过去 7 天", re.compile(r"^20\d\d年\d+月$")])
     page.reload()
     expect(headings.first).to_have_text("今天")

@@ -257,7 +257,7 @@ def test_a_waiting_question_is_sent_while_another_chat_is_shown(server: Server, 
     chat = page.url
     page.get_by_test_id("new-chat").click()
     expect(asked(page)).to_have_count(0)
-    until(page, "() => !sessionStorage.getItem('inkstream.outgoing')")
+    until(page, "() => !Object.keys(localStorage).some(name => name.startsWith('inkstream.outgoing.'))")
     page.goto(chat)
     expect(asked(page)).to_have_text(["First", "Second"])
     until_ended(page)
@@ -335,7 +335,7 @@ def test_after_a_failure_a_new_answer_takes_the_waiting_question_along(
     until_longer(page)
     ask(page, "Second")
     fragile.kill("engine")
-    page.get_by_test_id("retry").click()
+    page.get_by_test_id("remedy-again").click()
     expect(page.get_by_test_id("waits")).to_be_visible()
     expect(page.get_by_test_id("answer")).to_have_count(2)
     until_ended(page)
@@ -355,7 +355,7 @@ def test_every_end_is_marked_and_what_is_cut_goes_on(short: Server, open_page: O
     answered(page, "Second")
     expect(page.get_by_test_id("ended")).to_be_visible()
     expect(page.get_by_test_id("complete")).to_have_count(1)
-    expect(page.get_by_test_id("retry")).to_have_count(0)
+    expect(page.get_by_test_id("remedy-again")).to_have_count(0)
     before = shown(page)
     page.reload()
     assert page.request.patch(api_of(short, page), data={"settings": {"sampling": None}}).ok

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ if not torch.cuda.is_available():
 
 from transformers import AutoModelForCausalLM  # noqa: E402 - without torch there is nothing to import
 
+from inkstream.engines.torch import device as devices  # noqa: E402
 from inkstream.engines.torch.drafting import Drafting  # noqa: E402
 from inkstream.engines.torch.forward import Linear  # noqa: E402
 from inkstream.engines.torch.graphs import GraphRunner, Options  # noqa: E402
@@ -24,6 +26,7 @@ from inkstream.engines.torch.quantized import quantizer  # noqa: E402
 from inkstream.engines.torch.rules import Rules  # noqa: E402
 from inkstream.engines.torch.runner import PlainRunner  # noqa: E402
 from inkstream.engines.torch.scheduler import Sequence  # noqa: E402
+from tests.test_torch import GREEDY, ask, ids_of, opened, request_of  # noqa: E402
 from tests.tiny_models import ARCHITECTURES, POSITIONS, write_checkpoint  # noqa: E402
 from tests.torch_driving import Answer, answers, sequences_of  # noqa: E402
 
@@ -96,6 +99,52 @@ def assert_alike(some: list[Answer], others: list[Answer]) -> None:
         for (own, best), (their_own, their_best) in zip(one.likelihoods, other.likelihoods, strict=True):
             assert own == pytest.approx(their_own, abs=1e-3)
             assert len(best) == len(their_best)
+
+
+two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="here is one GPU")
+
+
+@two_gpus
+@pytest.mark.parametrize("kind", ["", "ngram", "draft"])
+def test_layers_on_two_gpus_say_what_one_says(weights: Any, tmp_path: Path, kind: str) -> None:
+    apart = spread_out(weights)
+    assert list(apart.layers_on.values()) == [1, 1]
+    small = {"": None, "ngram": Drafting("ngram"), "draft": Drafting("itself", weights)}[kind]
+    options = Options(drafting=small)
+    captured = answers(GraphRunner(apart, STOPS, SEATS, 120, POSITIONS, options), sequences(), 120, SEATS)
+    assert_alike(captured, answers(PlainRunner(weights, STOPS, SEATS, 120), sequences(), 120, SEATS))
+
+
+def spread_out(weights: Any) -> Any:
+    """The second half of the layers on the second GPU."""
+    second, half = torch.device("cuda:1"), len(weights.layers) // 2
+
+    def moved(part: Any) -> Any:
+        if isinstance(part, Linear):
+            return Linear(part.weight.to(second), None if part.bias is None else part.bias.to(second))
+        return None if part is None else part.to(second)
+
+    away = [
+        replace(layer, **{field.name: moved(getattr(layer, field.name)) for field in fields(layer)})
+        for layer in weights.layers[half:]
+    ]
+    return replace(weights, layers=(*weights.layers[:half], *away))
+
+
+@two_gpus
+@pytest.mark.parametrize("device", ["cuda:1", "auto"])
+def test_an_engine_computes_on_the_gpu_it_is_told_and_spreads_what_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    async def said(device: str) -> tuple[list[int], list[int]]:
+        async with opened(tmp_path, device=device, dtype="float32") as engine:
+            heard = await ask(engine, request_of(ids_of(40, seed=1), GREEDY))
+            return heard.ids, list(engine._ready().model.weights.layers_on.values())
+
+    write_checkpoint(tmp_path, "qwen2")
+    whole, _ = asyncio.run(said("cuda:0"))
+    monkeypatch.setattr(devices, "FULL_SHARE", 0.0)  # nothing fits into one
+    assert asyncio.run(said(device)) == (whole, [1, 1] if device == "auto" else [2])
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from inkstream import engines, machine, probe  # noqa: E402 - without torch there is nothing to import for
+from tqdm import tqdm  # noqa: E402 - transformers brings it, or there is nothing to import for
+
+from inkstream import engines, machine, probe  # noqa: E402
 from inkstream.config import Settings  # noqa: E402
 from inkstream.engines import Engine, Message, Phase, Request, Sampling, Status, Weights  # noqa: E402
 from inkstream.engines.torch.engine import Launch, TorchEngine  # noqa: E402
-from inkstream.engines.torch.loading import _capabilities  # noqa: E402
+from inkstream.engines.torch.loading import DEQUANTISING, _capabilities  # noqa: E402
+from inkstream.engines.torch.model import _overheard  # noqa: E402
 from inkstream.errors import ModelError  # noqa: E402
 from inkstream.probe import Gpu  # noqa: E402
 from tests.calls import answered, text_of  # noqa: E402
@@ -93,13 +97,33 @@ async def test_the_fingerprint_tells_numbers_contents_and_contexts_apart(qwen2_c
     assert told.slots == 4, "where nothing is asked for"
 
 
-async def test_a_gguf_file_is_read_too(smollm2: Path) -> None:
+async def test_a_gguf_file_is_read_too_and_its_dequantising_is_told(
+    smollm2: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with engines.create(ON_CPU, Weights(smollm2, "SmolLM2", "ab")) as engine:
-        await loaded(engine)
+        seen = await loaded(engine)
         prompt = await engine.render([Message("user", "What is the capital of France?")])
         request = Request("r", prompt, Sampling(temperature=0.0, seed=1, max_tokens=8))
         chunks, _ = await answered(engine, request)
     assert "Paris" in text_of(chunks)
+    shares = [status.share for status in seen if status.share is not None]
+    assert shares == sorted(shares)
+    first = [s.share for s in seen if s.detail.get("step", {}).get("en", "").startswith("dequantising")]
+    assert len(set(first)) > 5
+    assert first[-1] == DEQUANTISING.end
+    assert "quantizing" not in capsys.readouterr().err, "nobody reads bars on a server's console"
+
+
+def test_the_console_has_all_else_that_is_said_while_a_bar_is_drawn(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    heard: list[tuple[int, int]] = []
+    with _overheard(lambda done, total: heard.append((done, total))):
+        for _ in tqdm(range(3), desc="Converting", mininterval=0):
+            print("a warning", file=sys.stderr)
+    assert heard[0] == (0, 3)
+    assert heard[-1] == (3, 3)
+    assert capsys.readouterr().err.splitlines() == ["a warning"] * 3
 
 
 async def test_who_guesses_ahead_is_who_was_asked_to(qwen2_checkpoint: Path) -> None:

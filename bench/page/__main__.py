@@ -12,18 +12,8 @@ from pathlib import Path
 
 from playwright.async_api import Browser, async_playwright
 
+from .browser import FLAGS
 from .scenes import SCENES, Row, Stage
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def arguments() -> argparse.Namespace:

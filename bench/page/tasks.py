@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,8 @@ class Trace:
     marks: list[tuple[str, float]] = field(default_factory=list)
     frames: int = 0
     dropped: int = 0
+    #: What Chromium told of the page's main thread, as it tells it.
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def cpu_ms(self) -> float:
@@ -64,10 +66,10 @@ class Trace:
 
 
 @asynccontextmanager
-async def traced(session: CDPSession) -> AsyncIterator[Trace]:
-    """Trace what happens inside; what is yielded is filled in at the end."""
+async def traced(session: CDPSession, extra: Sequence[str] = ()) -> AsyncIterator[Trace]:
+    """Trace what happens inside, with more categories if asked; what is yielded is filled in at the end."""
     config = {
-        "includedCategories": CATEGORIES,
+        "includedCategories": [*CATEGORIES, *extra],
         "excludedCategories": ["*"],
         "recordMode": "recordContinuously",
         "traceBufferSizeInKb": BUFFER_KIB,
@@ -78,7 +80,8 @@ async def traced(session: CDPSession) -> AsyncIterator[Trace]:
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     session.once("Tracing.tracingComplete", lambda event: done.set_result(event["stream"]))
     await session.send("Tracing.end")
-    _fill(trace, json.loads(await _read(session, await done)))
+    told = json.loads(await _read(session, await done))
+    _fill(trace, told["traceEvents"] if isinstance(told, dict) else told)
 
 
 async def _read(session: CDPSession, handle: str) -> str:
@@ -91,24 +94,35 @@ async def _read(session: CDPSession, handle: str) -> str:
             return "".join(pieces)
 
 
-def _fill(trace: Trace, told: Any) -> None:
-    events = told["traceEvents"] if isinstance(told, dict) else told
-    mains = {
+def _fill(trace: Trace, events: list[dict[str, Any]]) -> None:
+    by_thread: dict[tuple[int, int], list[dict[str, Any]]] = {thread: [] for thread in _main_threads(events)}
+    for event in events:
+        thread = (event.get("pid", 0), event.get("tid", 0))
+        name = event.get("name", "")
+        if event.get("ph") == "X" and thread in by_thread:
+            by_thread[thread].append(event)
+        elif name == "BeginFrame":
+            trace.frames += 1
+        elif name == "DroppedFrame":
+            trace.dropped += 1
+        elif name.startswith("bench."):
+            trace.marks.append((name, event["ts"] / 1e3))
+    # A browser keeps a spare renderer; the page's is the one that works.
+    trace.events = max(by_thread.values(), key=_cpu_of, default=[])
+    trace.tasks = [_task(event) for event in trace.events if event["name"] == "RunTask"]
+
+
+def _main_threads(events: list[dict[str, Any]]) -> set[tuple[int, int]]:
+    return {
         (event["pid"], event["tid"])
         for event in events
         if event.get("name") == "thread_name" and event["args"]["name"] == "CrRendererMain"
     }
-    by_thread: dict[tuple[int, int], list[Task]] = {}
-    for event in events:
-        thread = (event.get("pid", 0), event.get("tid", 0))
-        if event.get("name") == "RunTask" and thread in mains:
-            task = Task(event["ts"] / 1e3, event.get("dur", 0) / 1e3, event.get("tdur", 0) / 1e3)
-            by_thread.setdefault(thread, []).append(task)
-        elif event.get("name") == "BeginFrame":
-            trace.frames += 1
-        elif event.get("name") == "DroppedFrame":
-            trace.dropped += 1
-        elif event.get("name", "").startswith("bench."):
-            trace.marks.append((event["name"], event["ts"] / 1e3))
-    # A browser keeps a spare renderer; the page's is the one that works.
-    trace.tasks = max(by_thread.values(), key=lambda tasks: sum(task.cpu for task in tasks), default=[])
+
+
+def _cpu_of(events: list[dict[str, Any]]) -> int:
+    return sum(event.get("tdur", 0) for event in events if event["name"] == "RunTask")
+
+
+def _task(event: dict[str, Any]) -> Task:
+    return Task(event["ts"] / 1e3, event.get("dur", 0) / 1e3, event.get("tdur", 0) / 1e3)

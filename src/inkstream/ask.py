@@ -6,13 +6,15 @@ every continuation, by whatever process, asks the engine for exactly the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from inkstream.engines import Chunk, Emitted, Message, Prompt, Sampling
+from inkstream.errors import Unreadable
 from inkstream.events import Event, Kind, RunState, encode
 from inkstream.history import Message as StoredMessage
 
@@ -53,16 +55,27 @@ class Ask:
 
     @classmethod
     def decode(cls, record: bytes) -> Ask:
-        stored = orjson.loads(record)
-        return cls(
-            messages=tuple(Message(**message) for message in stored["messages"]),
-            sampling=_sampling(stored["sampling"]),
-            linger_seconds=stored["linger_seconds"],
-            question=_message(stored["question"]),
-            answer=_message(stored["answer"]),
-            prefix=_emitted(stored["prefix"]),
-            pin=decode_pin(stored["pin"]),
-        )
+        """Raises Unreadable."""
+        with _reading():
+            stored = orjson.loads(record)
+            return cls(
+                messages=tuple(Message(**message) for message in stored["messages"]),
+                sampling=_sampling(stored["sampling"]),
+                linger_seconds=stored["linger_seconds"],
+                question=_message(stored["question"]),
+                answer=_message(stored["answer"]),
+                prefix=_emitted(stored["prefix"]),
+                pin=decode_pin(stored["pin"]),
+            )
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """A file that was damaged, or written by somebody else, can hold anything."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Unreadable(f"What is stored of this answer cannot be read ({error!r}). Ask again.") from error
 
 
 def encode_pin(pin: Pin) -> bytes:
@@ -70,11 +83,13 @@ def encode_pin(pin: Pin) -> bytes:
 
 
 def decode_pin(stored: bytes | dict[str, Any] | None) -> Pin | None:
+    """Raises Unreadable."""
     if not stored:
         return None
-    pin = orjson.loads(stored) if isinstance(stored, bytes) else stored
-    prompt, sampling = Prompt(**pin["prompt"]), _sampling(pin["sampling"])
-    return Pin(prompt, sampling, pin["model"], pin["fingerprint"], pin.get("left_out", 0))
+    with _reading():
+        pin = orjson.loads(stored) if isinstance(stored, bytes) else stored
+        prompt, sampling = Prompt(**pin["prompt"]), _sampling(pin["sampling"])
+        return Pin(prompt, sampling, pin["model"], pin["fingerprint"], pin.get("left_out", 0))
 
 
 def encode_seam(raw: str | None, chunk: Chunk) -> bytes:
@@ -86,15 +101,16 @@ def encode_seam(raw: str | None, chunk: Chunk) -> bytes:
 
 
 def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
-    """All that has been emitted: ``prefix`` and the events' seams."""
+    """All that has been emitted: ``prefix`` and the events' seams. Raises Unreadable."""
     texts, ids, tokens = [prefix.text], prefix.ids, prefix.tokens
-    for event in events:
-        if event.kind is not Kind.TEXT:
-            continue
-        raw, more_ids, count, *_ = orjson.loads(event.seam)  # earlier versions have a fourth field
-        texts.append(event.payload["text"] if raw is None else raw)
-        tokens += count
-        ids = None if ids is None or more_ids is None else (*ids, *more_ids)
+    with _reading():
+        for event in events:
+            if event.kind is not Kind.TEXT:
+                continue
+            raw, more_ids, count, *_ = orjson.loads(event.seam)  # earlier versions have a fourth field
+            texts.append(event.payload["text"] if raw is None else raw)
+            tokens += count
+            ids = None if ids is None or more_ids is None else (*ids, *more_ids)
     return Emitted("".join(texts), ids, tokens)
 
 

@@ -17,6 +17,7 @@ import webbrowser
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from inkstream import chosen, config, flags, serving
 from inkstream.config import Settings
@@ -227,6 +228,31 @@ def keys(arguments: Namespace, say: Words) -> int:
     return 0
 
 
+def backup(arguments: Namespace, _: Words) -> int:
+    from inkstream.backup import back_up  # noqa: PLC0415
+
+    target = Path(arguments.file).absolute()
+    back_up(_settings(arguments).data_dir, target)
+    print(f"{target}  {size(target.stat().st_size)}")
+    return 0
+
+
+def restore(arguments: Namespace, say: Words) -> int:
+    from inkstream.backup import restore as put_back  # noqa: PLC0415
+
+    folder = _settings(arguments).data_dir
+    put_back(Path(arguments.file).absolute(), folder)
+    print(
+        say(
+            f"{folder} is as it was when the backup was made. Whoever was disabled or lost a key since"
+            " can sign in again: see inkstream users list, inkstream keys list.",
+            f"{folder} 已恢复到备份时的状态。此后停用的用户、吊销的密钥会重新生效，"
+            "请用 inkstream users list 和 inkstream keys list 核对。",
+        )
+    )
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "serve": serve,
     "fetch": fetch,
@@ -237,6 +263,8 @@ COMMANDS: dict[str, Callable[[Namespace, Words], int]] = {
     "gateway": gateway,
     "users": users,
     "keys": keys,
+    "backup": backup,
+    "restore": restore,
     "doctor": run_doctor,
     "bench": bench,
 }

@@ -143,6 +143,26 @@ COMMANDS = (
         ),
     ),
     Command(
+        "backup",
+        "write chats, answers and users into one file, beside a running server",
+        "把对话、回答和用户存成一个文件，服务无需停止",
+        settings=frozenset({"data_dir"}),
+        examples=(("inkstream backup monday.zip", "never replaces a file", "不会覆盖已有文件"),),
+    ),
+    Command(
+        "restore",
+        "put a backup into a data folder that holds none of this",
+        "把备份恢复到尚无这些数据的文件夹",
+        settings=frozenset({"data_dir"}),
+        examples=(
+            (
+                "inkstream restore monday.zip --data-dir new",
+                "then: inkstream serve --data-dir new",
+                "之后：inkstream serve --data-dir new",
+            ),
+        ),
+    ),
+    Command(
         "doctor",
         "check this machine, or an address from outside, and say what to do",
         "检查本机环境，或从外部检查一个地址，并给出解决办法",

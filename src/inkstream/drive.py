@@ -24,8 +24,9 @@ from inkstream.engines import (
     Phase,
     Request,
 )
-from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable
+from inkstream.errors import EngineFailed, EngineLost, Fenced, LogError, LogUnwritable, Unreadable
 from inkstream.events import Draft
+from inkstream.figures import with_figures
 from inkstream.log import Claim, Log, Run
 from inkstream.pen import Pen
 from inkstream.pinning import pinned
@@ -104,7 +105,8 @@ class Drive:
             self._pen = self._new_pen(await self._log.claim(self.id, self._pen.claim.epoch))
             if self._around.engine.status.phase is not Phase.READY:
                 self.note("engine", asdict(self._around.engine.status))
-            await self._append_ending(await self._ended_somehow())
+            ending = await self._ended_somehow()
+            await self._append_ending(await with_figures(self._log, self.id, ending))
         except Fenced:
             return False
         return True
@@ -132,6 +134,8 @@ class Drive:
                 await self._outlive(death)
             except EngineFailed as error:
                 return [failed(error.code, error.message, retryable=error.retryable)]
+            except Unreadable as error:
+                return [failed(error.code, error.message)]
         return self._broken_off(self._break)
 
     async def _interruptible(self, attempt: Coroutine[None, None, Sequence[Draft]]) -> Sequence[Draft]:

@@ -17,6 +17,7 @@ InkstreamError                  all of ours: a stable ``code``, a ``message`` th
 │   ├── Fenced                  somebody else has claimed the run since; append nothing more
 │   ├── LogUnwritable           disk full or broken; what was committed is safe
 │   └── FolderInUse             another gateway holds the data folder
+├── Unreadable                  what is stored of a run makes no sense, and never will
 ├── EngineError                 a generation ended without a Finish
 │   ├── EngineLost              the engine's process or connection died: ask again
 │   └── EngineFailed            the engine refused or failed this request alone
@@ -125,6 +126,10 @@ class LogUnwritable(LogError):
 
 class FolderInUse(LogError):
     code = "folder_in_use"
+
+
+class Unreadable(InkstreamError):
+    code = "run_unreadable"
 
 
 class EngineError(InkstreamError):

@@ -38,8 +38,8 @@ class Kind(StrEnum):
     ``started``  ``{model, seed, left_out?}``: the run is pinned and the engine has been asked.
     ``text``     ``{text, channel?, logprobs?}``: text was added; without ``channel`` it is the answer itself.
     ``done``     ``{finish: stop|length, usage, timings}``
-    ``stopped``  ``{usage?}``: somebody asked for it.
-    ``failed``   ``{code, message, retryable}``
+    ``stopped``  ``{usage?, timings?}``: somebody asked for it.
+    ``failed``   ``{code, message, retryable, usage?, timings?}``
     """
 
     STARTED = "started"

@@ -155,16 +155,21 @@ def _add(commands: Any, command: Command, say: Words) -> None:
             _add_section(parser.add_argument_group(say(section.en, section.zh)), chosen, say)
 
 
+ARGUMENTS = {
+    "pull": " [NAME]",
+    "model": " [NAME]",
+    "bench": " URL",
+    "doctor": " [URL]",
+    "users": " ACTION [NAME]",
+    "keys": " ACTION [NAME]",
+    "backup": " FILE",
+    "restore": " FILE",
+}
+
+
 def _usage(command: Command, say: Words) -> str:
-    name = {
-        "pull": " [NAME]",
-        "model": " [NAME]",
-        "bench": " URL",
-        "doctor": " [URL]",
-        "users": " ACTION [NAME]",
-        "keys": " ACTION [NAME]",
-    }.get(command.name, "")
-    return f"inkstream {command.name}{name} " + say("[options]", "[选项]")
+    argument = ARGUMENTS.get(command.name, "")
+    return f"inkstream {command.name}{argument} " + say("[options]", "[选项]")
 
 
 def _options(parser: Parser, say: Words) -> argparse._ArgumentGroup:
@@ -282,6 +287,10 @@ def _action_extras(options: argparse._ArgumentGroup, say: Words, actions: tuple[
     options.add_argument("action", choices=actions, metavar="ACTION", help=text)
 
 
+def _file_extras(options: argparse._ArgumentGroup, say: Words) -> None:
+    options.add_argument("file", metavar="FILE", help=say("the backup", "备份文件"))
+
+
 def _doctor_extras(options: argparse._ArgumentGroup, say: Words) -> None:
     text = say(
         "look at a server from outside, with what is between; --key signs in there",
@@ -347,6 +356,8 @@ EXTRAS: dict[str, Callable[[argparse._ArgumentGroup, Words], None]] = {
     "model": _model_extras,
     "users": _users_extras,
     "keys": _keys_extras,
+    "backup": _file_extras,
+    "restore": _file_extras,
     "doctor": _doctor_extras,
     "bench": _bench_extras,
 }

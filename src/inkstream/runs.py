@@ -13,14 +13,15 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Self
 
 from inkstream.admission import Admission
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
+from inkstream.chronicle import close_unreadable, fail_unreadable, message_of, write_down
 from inkstream.clock import WallClock
 from inkstream.config import Settings
-from inkstream.conversation import Told, made_with
+from inkstream.conversation import Told
 from inkstream.drafts import STOPPED, failed, unsupported
 from inkstream.drive import Drive, Surroundings
 from inkstream.engines import Emitted, Engine, Phase, Status
@@ -29,10 +30,12 @@ from inkstream.errors import (
     EngineFailed,
     EngineLost,
     Expired,
+    Fenced,
     Invalid,
     LogError,
     NotFound,
     Overloaded,
+    Unreadable,
 )
 from inkstream.events import Cursor, Parts, fold
 from inkstream.history import History, Message
@@ -126,7 +129,7 @@ class Runs:
             run, is_new = await self._log.create(new)
         if is_new:  # nothing is awaited in between: it counts as a run from here on
             self._start_driving(run, ask, known)
-            await self._write_down(run, ask)
+            await write_down(self.history, run, ask)
         return run
 
     def _require_engine(self) -> None:
@@ -154,14 +157,6 @@ class Runs:
             raise Invalid(error.message, code=error.code) from error
         except EngineLost:
             return None
-
-    async def _write_down(self, run: Run, ask: Ask) -> None:
-        """Derive the messages of a run that has just begun."""
-        rows = [ask.question] if ask.question else []
-        if ask.answer:
-            rows.append(replace(ask.answer, run=run.id, state=run.state, ending=None))
-        if rows:
-            await self.history.upsert(*rows)
 
     # Driving
 
@@ -192,28 +187,20 @@ class Runs:
         run = await self._log.get(run_id)
         if run is None:
             return
-        answer = Ask.decode(run.record).answer
-        if answer is not None:
-            await self.history.upsert(await self._message(run, answer))
-        if self._quotas.counts_tokens:
-            self._quotas.charge(run.principal, await used_tokens(self._log, run))
+        try:
+            await self._tell_history(run)
+        except Unreadable as error:
+            logger.error("run %s: %s", run_id, error.message, extra={"run": run_id})
+            await close_unreadable(self._log, self.history, run)
         await self._log.settle(run_id)
         self._news.tell(run)
 
-    async def _message(self, run: Run, answer: Message) -> Message:
-        """The message as the log tells it now."""
-        events = await events_of(self._log, run)
-        ending = events[-1] if events and events[-1].kind.is_terminal else None
-        if events and (pin := decode_pin(events[0].seam)) is not None:
-            answer = replace(answer, made_with=made_with(answer, pin), left_out=pin.left_out)
-        return replace(
-            answer,
-            parts=fold(events, answer.parts),
-            run=run.id,
-            state=run.state,
-            ending=ending.payload if ending else None,
-            last_id=f"{events[-1].epoch}:{events[-1].seq}" if events else None,
-        )
+    async def _tell_history(self, run: Run) -> None:
+        answer = Ask.decode(run.record).answer
+        if answer is not None:
+            await self.history.upsert(await message_of(self._log, run, answer))
+        if self._quotas.counts_tokens:
+            self._quotas.charge(run.principal, await used_tokens(self._log, run))
 
     # Reading
 
@@ -253,7 +240,7 @@ class Runs:
         if run is None or run.principal != principal:
             return message
         answer = Ask.decode(run.record).answer
-        return await self._message(run, answer) if answer else message
+        return await message_of(self._log, run, answer) if answer else message
 
     async def text(self, principal: str, run_id: str) -> Parts:
         """All parts that the run itself has written."""
@@ -326,13 +313,23 @@ class Runs:
         for run in left:
             if run.state.is_terminal:
                 await self._conclude(run.id)
-                continue
+            else:
+                await self._take_up(run, why)
+
+    async def _take_up(self, run: Run, why: str) -> None:
+        try:
             ask = Ask.decode(run.record)
-            await self._write_down(run, ask)
-            self._tally.takeovers[why] += 1
-            self._start_driving(run, ask)
-            if run.stop_requested or ask.linger_seconds == 0:
-                self._drives[run.id].end_with(STOPPED)
+        except Unreadable as error:
+            logger.error("run %s: %s", run.id, error.message, extra={"run": run.id})
+            with contextlib.suppress(Fenced):  # then it is somebody else's
+                await fail_unreadable(self._log, run, error)
+                await self._conclude(run.id)
+            return
+        await write_down(self.history, run, ask)
+        self._tally.takeovers[why] += 1
+        self._start_driving(run, ask)
+        if run.stop_requested or ask.linger_seconds == 0:
+            self._drives[run.id].end_with(STOPPED)
 
     async def _keep_house(self) -> None:
         """Renew the lease; now and then take up what was left and forget what is old, in small slices."""
@@ -345,6 +342,8 @@ class Runs:
                     await self._forget_old()
             except LogError as error:
                 logger.error("%s", error.message)
+            except Exception:
+                logger.exception("the housekeeping failed")  # and is tried again: the lease hangs on it
 
     async def _forget_old(self) -> None:
         now = self._clock.now()

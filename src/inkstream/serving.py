@@ -10,11 +10,14 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from inkstream.config import Settings
 from inkstream.console import log_to_console
@@ -46,10 +49,16 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
         engine_url=settings.engine_url or f"tcp://127.0.0.1:{free_port('127.0.0.1')}",
         engine_key=engine_key(settings),
     )
+
+    def ready(address: str) -> None:
+        notify("READY=1")
+        on_ready(address)
+
     supervisor = Supervisor(
         child("gateway", settings, *([] if joins else ["--has-engine"])),
         None if joins else child("engine", settings),
-        on_ready=on_ready,
+        on_ready=ready,
+        on_stop=lambda: notify("STOPPING=1"),
     )
     return asyncio.run(supervisor.run())
 
@@ -88,6 +97,11 @@ def run_engine(settings: Settings, *, is_child: bool) -> int:
     )
     tell = control_channel() if is_child else _ignore
 
+    def listening(url: str) -> None:
+        logger.info("the engine listens at %s", url)
+        if not is_child:
+            notify("READY=1")
+
     async def work() -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -95,7 +109,7 @@ def run_engine(settings: Settings, *, is_child: bool) -> int:
             lifeline(_ignore)
         _on_signals(task.cancel)
         try:
-            await offer(settings, lambda url: logger.info("the engine listens at %s", url))
+            await offer(settings, listening)
         except EngineLost as error:
             logger.critical("%s", error.message)
             # No clean-up: on a device that has failed it may never return.
@@ -149,13 +163,27 @@ def engine_key(settings: Settings) -> str:
 
 
 def _kept(path: Path) -> str:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    with FileLock(path.with_suffix(".lock")):  # an engine and a gateway may be started at the same moment
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(32))
         return path.read_text(encoding="ascii")
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32))
-    return path.read_text(encoding="ascii")
+
+
+def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Tell systemd, where it has started this process and waits for that. See sd_notify(3)."""
+    address = environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    # A leading @ stands for the zero byte of an abstract socket.
+    address = "\0" + address[1:] if address.startswith("@") else address
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect(address)
+            sock.sendall(state.encode())
+    except OSError as error:
+        logger.warning("systemd cannot be told %s: %s", state, error)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -72,13 +72,17 @@ class Supervisor:
         engine: Child | None,
         *,
         on_ready: Callable[[Any], None],
+        on_stop: Callable[[], None] = lambda: None,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        """``on_ready`` is called once, with what the gateway says when it first serves."""
+        """``on_ready`` is called once, with what the gateway says when it first serves.
+
+        ``on_stop`` is called when both are about to be stopped.
+        """
         self._gateway = Keeper(gateway, self._on_gateway_message)
         self._engine = Keeper(engine, lambda _: None) if engine is not None else None
         self._replacements: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-        self._on_ready = on_ready
+        self._on_ready, self._on_stop = on_ready, on_stop
         self._grace_seconds = grace_seconds
         self._has_been_ready = False
         self._given_up: dict[str, Any] | None = None
@@ -173,6 +177,7 @@ class Supervisor:
             keeper.kill()
 
     async def _stop(self, keeping: Sequence[asyncio.Task[int]]) -> None:
+        self._on_stop()
         for task in keeping:
             task.cancel()
         await asyncio.wait(keeping)

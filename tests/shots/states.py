@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.browsing import ask, until, until_longer
+from tests.browsing import ask, open_menu, until, until_longer
 from tests.fake_hub import Change, Cut
 from tests.shots.stage import PACE, Stage
 
@@ -93,8 +93,18 @@ def models(stage: Stage) -> None:
 
 
 def shortcuts(stage: Stage) -> None:
-    stage.visit().get_by_test_id("open-shortcuts").click()
+    open_menu(stage.visit())
+    stage.page.get_by_test_id("open-shortcuts").click()
     expect(stage.page.get_by_test_id("shortcut-list")).to_be_visible()
+
+
+def menu(stage: Stage) -> None:
+    stage.serve(KEY="open sesame")
+    form = stage.page.get_by_test_id("sign-in")
+    form.get_by_role("textbox").fill("open sesame")
+    form.get_by_role("button").click()
+    open_menu(stage.page)
+    expect(stage.page.get_by_test_id("signed-in")).to_be_visible()
 
 
 def thinking_live(stage: Stage) -> None:
@@ -223,6 +233,7 @@ STATES: dict[str, Callable[[Stage], None]] = {
     "found": found,
     "settings": settings,
     "models": models,
+    "menu": menu,
     "shortcuts": shortcuts,
     "thinking": show("thinking"),
     "thinking-live": thinking_live,

@@ -13,7 +13,6 @@ export function linkOf(hash: string): string | null {
   return /^#\/sign-in\/([\w-]+)$/.exec(hash)?.[1] ?? null
 }
 
-/** The chat that an address such as `#/c/ID` names, or null. */
 /** The chat that an address such as `#/c/ID` or `#/c/ID/MESSAGE` names, or null. */
 export function chatOf(hash: string): string | null {
   return ADDRESS.exec(hash)?.[1] ?? null

@@ -26,6 +26,13 @@ export type Ask =
   | { readonly regenerate: string }
   | { readonly continue: string }
 
+/** Who asks, and what has proved it; a proxy has said so of a `user`. */
+export interface Me {
+  readonly name: string
+  readonly role: 'admin' | 'user'
+  readonly by: 'session' | 'key' | 'user' | 'nobody'
+}
+
 /** By what somebody signs in: a key of theirs or the server's, or what a sign-in link carries. */
 export type Proof = { readonly key: string } | { readonly link: string }
 
@@ -225,6 +232,15 @@ export class Api {
 
   signIn(proof: Proof): Promise<void> {
     return this.#call('POST', 'session', proof)
+  }
+
+  /** End the session of this browser. */
+  signOut(): Promise<void> {
+    return this.#call('DELETE', 'session')
+  }
+
+  me(): Promise<Me> {
+    return this.#call('GET', 'me')
   }
 
   async #call<T>(

@@ -2,14 +2,15 @@
 
 const SAID_MS = 1_500
 
-export type Said = 'copied' | 'refused' | null
+export type Said = 'copied' | 'refused' | 'refusedHere' | null
 
 export class Copying {
   said = $state.raw<Said>(null)
   #timer: ReturnType<typeof setTimeout> | undefined
 
   async copy(text: string): Promise<void> {
-    this.said = (await toClipboard(text)) ? 'copied' : 'refused'
+    const refused = isSecureContext ? 'refused' : 'refusedHere'
+    this.said = (await toClipboard(text)) ? 'copied' : refused
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => (this.said = null), SAID_MS)
   }

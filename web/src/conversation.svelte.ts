@@ -1,29 +1,16 @@
 /**
- * The conversation on the page: which branch of it is shown, and what its reader may do. Everything true is on the
- * server; this only reads it, follows what is being written (`Following`), and asks (`Asking`).
+ * The conversation on the page, and which branch of it is shown. Everything true is on the server; this only reads it
+ * and follows what is being written (`Following`). What the reader does to it is in `Writing`.
  */
-import { ApiError, patiently, type Api, type ChatContents, type Proof, type Taken } from './api.ts'
+import { ApiError, patiently, type Api, type ChatContents, type Taken } from './api.ts'
 import { Asking } from './conversation/asking.svelte.ts'
 import { Branches } from './conversation/branches.svelte.ts'
-import {
-  keepDraft,
-  keepEdit,
-  keptDraft,
-  keptEdit,
-  moveToChat,
-  type Edit,
-} from './conversation/drafts.ts'
 import { Feed } from './conversation/feed.svelte.ts'
 import { Following, type Live } from './conversation/following.svelte.ts'
-import {
-  behindPath,
-  contentOf,
-  cutAt,
-  type After,
-  type Line,
-  type Outgoing,
-} from './conversation/outgoing.ts'
+import { behindPath, cutAt, type Line, type Outgoing } from './conversation/outgoing.ts'
+import type { Tabs } from './conversation/tabs.ts'
 import { questionOf } from './conversation/tree.ts'
+import { Writing } from './conversation/writing.svelte.ts'
 import { keepSettings, keptSettings, UNSET } from './panel/settings.ts'
 import { StreamError } from './stream/errors.ts'
 import { Network } from './stream/network.ts'
@@ -48,12 +35,10 @@ export class Conversation {
   loadProblem = $state.raw<ApiError | null>(null)
   isLoading = $state.raw(false)
   isLocked = $state.raw(false)
-  draft = $state.raw('')
   /** What answers are asked for with. */
   settings = $state.raw<Settings>(UNSET)
-  /** The question that is being put in other words. */
-  edit = $state.raw<Edit | null>(null)
   readonly asking: Asking
+  readonly writing: Writing
   /** Hears all that the server tells, as it arrives: there is one connection for the whole page. */
   onNews: (news: readonly LiveNews[]) => void = () => {}
 
@@ -69,21 +54,25 @@ export class Conversation {
   /** Runs of this chat that started or ended while something was being sent: perhaps what was sent. */
   readonly #unheard = new Set<string>()
 
-  constructor(api: Api, world: World) {
+  constructor(api: Api, world: World, tabs: Tabs) {
     this.#api = api
     this.#world = world
     const network = new Network()
     this.#feed = new Feed(api, world, network)
     this.#following = new Following(api, world, network)
     this.#branches = new Branches(this.#following)
-    this.asking = new Asking(api, world, {
+    this.asking = new Asking(api, world, tabs, {
       stateOf: (answer) => this.#branches.message(answer)?.state ?? null,
-      isHeld: (key) => this.edit?.of === key,
       settings: () => this.settings,
       onChat: (chat) => this.#becomes(chat),
       onTaken: (asked, taken) => this.#taken(asked, taken),
       onForbidden: () => (this.isLocked = true),
     })
+    this.writing = new Writing(this, this.asking)
+  }
+
+  get draft(): string {
+    return this.writing.draft
   }
 
   get engine(): (EngineStatus & Partial<Model>) | null {
@@ -134,23 +123,10 @@ export class Conversation {
     this.loadProblem = null
     this.isLoading = false
     this.settings = chat === null ? keptSettings() : UNSET
-    this.draft = keptDraft(chat)
-    this.edit = keptEdit(chat)
+    this.writing.open(chat)
     const { signal } = this.#shown
     if (chat !== null) await this.#load(chat)
     if (!signal.aborted) await this.asking.advance()
-  }
-
-  keepDraft(text: string): void {
-    this.draft = text
-    keepDraft(this.chat, text)
-  }
-
-  keepEdit(edit: Edit | null): void {
-    this.edit = edit
-    keepEdit(this.chat, edit)
-    // What was held back for it may go.
-    if (edit === null) void this.asking.advance()
   }
 
   /** What answers are asked for with from now on. Throws an `ApiError`. */
@@ -160,54 +136,15 @@ export class Conversation {
     const kept =
       chat === null ? settings : (await this.#api.changeSettings(chat, settings)).settings
     if (this.chat === chat) this.settings = kept
-  }
-
-  /** Ask behind all that is there. While an answer is being written, or another question waits, it waits too. */
-  async ask(content: string): Promise<void> {
-    if (this.isUnknown) return
-    this.keepDraft('')
-    const before = this.waiting.at(-1)
-    const last = this.messages.at(-1) ?? null
-    const isAlive = last !== null && !isTerminal(last.state)
-    const after: After | null = before
-      ? { asked: before.key }
-      : isAlive
-        ? { answer: last.id }
-        : null
-    await this.asking.add(this.chat, { content, parent: before ? null : (last?.id ?? null) }, after)
-  }
-
-  /** Ask in other words what is being edited: beside a message, or in the place of a question that waits. */
-  async askEdited(content: string): Promise<void> {
-    const { edit } = this
-    if (edit === null) return
-    const message = this.#branches.message(edit.of)
-    if (message && this.isSending) return
-    if (message === null) this.asking.reword(edit.of, content)
-    this.keepEdit(null)
-    if (message) await this.asking.add(this.chat, { content, parent: message.parent }, null)
-  }
-
-  /** Answer the same question again, in a branch beside this answer. */
-  async regenerate(message: Message): Promise<void> {
-    if (!this.isSending) await this.asking.add(this.chat, { regenerate: message.id }, null)
-  }
-
-  /** Go on with an answer that was cut, stopped or failed. */
-  async carryOn(message: Message): Promise<void> {
-    if (!this.isSending) await this.asking.add(this.chat, { continue: message.id }, null)
-  }
-
-  /** Give a question back to the writer, in front of what has been typed since. */
-  withdraw(asked: Outgoing): void {
-    const content = contentOf(asked)
-    if (this.edit?.of === asked.key) this.keepEdit(null)
-    this.asking.withdraw(asked.key)
-    if (content !== null) this.keepDraft([content, this.draft].filter(Boolean).join('\n\n'))
+    void this.asking.againAfter('settings', chat)
   }
 
   stop(): Promise<void> {
     return this.#following.stop()
+  }
+
+  message(id: string): Message | null {
+    return this.#branches.message(id)
   }
 
   siblingsOf(message: Message): readonly Message[] {
@@ -221,11 +158,10 @@ export class Conversation {
     this.#followEnd()
   }
 
-  async signIn(proof: Proof): Promise<void> {
-    await this.#api.signIn(proof)
+  /** Somebody has signed in. What was shown is to be opened again. */
+  unlock(): void {
     this.isLocked = false
     void this.watch()
-    await this.open(this.chat)
   }
 
   /** Hear of what starts and ends elsewhere, and how the engine fares, for as long as the page lives. */
@@ -312,7 +248,7 @@ export class Conversation {
     if (this.chat !== null) return
     this.chat = chat.id
     keepSettings(UNSET)
-    moveToChat(chat.id)
+    this.writing.moveToChat(chat.id)
   }
 
   /** The server has an ask: show what it made of it and read the answer. */

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { addressOf, chatOf, linkOf } from './address.ts'
 import { Api, type ApiError } from './api.ts'
+import { onlyTab } from './conversation/tabs.fake.ts'
 import { Conversation } from './conversation.svelte.ts'
 import { MemoryStorage } from './storage.fake.ts'
 import type { Message } from './stream/wire.ts'
@@ -60,7 +61,7 @@ function server(routes: Record<string, Reply>): { world: FakeWorld; asked: strin
 }
 
 function conversationIn(world: FakeWorld): Conversation {
-  return new Conversation(new Api(world, 'http://server/api/'), world)
+  return new Conversation(new Api(world, 'http://server/api/'), world, onlyTab(world))
 }
 
 function answerText(conversation: Conversation): string {
@@ -79,7 +80,7 @@ function problemOf(conversation: Conversation): ApiError | undefined {
 
 function withdraw(conversation: Conversation): void {
   const [first] = conversation.waiting
-  if (first) conversation.withdraw(first)
+  if (first) conversation.writing.withdraw(first)
 }
 
 function chatWith(...messages: Message[]): Reply {
@@ -107,7 +108,7 @@ test('a question makes its chat, is answered, and the answer is read to its end'
   })
   const conversation = conversationIn(world)
   await world.until(conversation.open(null))
-  await world.until(conversation.ask('Why?'))
+  await world.until(conversation.writing.ask('Why?'))
   await world.settle()
   expect(conversation.chat).toBe('c')
   expect(conversation.messages.map(({ role }) => role)).toEqual(['user', 'assistant'])
@@ -132,7 +133,7 @@ test('a question whose reply was lost is asked again with its key after a reload
   const before = server(routes)
   const first = conversationIn(before.world)
   await before.world.until(first.open('c'))
-  void first.ask('Why?')
+  void first.writing.ask('Why?')
   await before.world.settle()
   expect(problemOf(first)?.type).toBe('offline')
 
@@ -203,7 +204,7 @@ test('a question asked before the page has loaded is asked once', async () => {
   })
   const conversation = conversationIn(world)
   const opened = conversation.open(null)
-  const answered = conversation.ask('Why?')
+  const answered = conversation.writing.ask('Why?')
   await world.until(Promise.all([opened, answered]))
   expect(asked.filter((call) => call.startsWith('POST'))).toEqual([
     'POST chats',
@@ -219,7 +220,7 @@ test('a refused question can be sent again or taken back', async () => {
   })
   const conversation = conversationIn(world)
   await world.until(conversation.open('c'))
-  await world.until(conversation.ask('Why?'))
+  await world.until(conversation.writing.ask('Why?'))
   expect(problemOf(conversation)?.code).toBe('queue_full')
   expect(conversation.draft).toBe('')
   withdraw(conversation)
@@ -232,7 +233,7 @@ test('a question taken back is not sent when the server is there again', async (
   const { world, asked } = server(routes)
   const conversation = conversationIn(world)
   await world.until(conversation.open('c'))
-  void conversation.ask('Why?')
+  void conversation.writing.ask('Why?')
   await world.settle()
   expect(problemOf(conversation)?.type).toBe('offline')
   withdraw(conversation)
@@ -265,7 +266,7 @@ test('continuing keeps the text and reads the new run', async () => {
   const conversation = conversationIn(world)
   await world.until(conversation.open('c'))
   const last = conversation.messages.at(-1)
-  if (last) await world.until(conversation.carryOn(last))
+  if (last) await world.until(conversation.writing.carryOn(last))
   await world.settle()
   expect(conversation.messages).toHaveLength(2)
   expect(answerText(conversation)).toBe('Half whole')
@@ -284,7 +285,7 @@ test('another answer to the same question takes the place of the first', async (
   })
   const conversation = conversationIn(world)
   await world.until(conversation.open('c'))
-  await world.until(conversation.regenerate(failed))
+  await world.until(conversation.writing.regenerate(failed))
   await world.settle()
   expect(conversation.messages.map(({ id }) => id)).toEqual(['q', 'b'])
   expect(answerText(conversation)).toBe('better')
@@ -345,7 +346,7 @@ test('what was read before a question was asked does not hide it', async () => {
   void conversation.watch()
   await world.settle()
   expect(reads).toHaveLength(1)
-  void conversation.ask('And then?')
+  void conversation.writing.ask('And then?')
   await world.settle()
   reads[0]?.(Response.json({ chat, messages: [question] }))
   await world.settle()
@@ -357,8 +358,8 @@ test('a question asked before its chat is known stays a draft', async () => {
   const { world, asked } = server({ 'GET chats/c': () => new Promise(() => {}) })
   const conversation = conversationIn(world)
   void conversation.open('c')
-  conversation.keepDraft('Why?')
-  await world.until(conversation.ask('Why?'))
+  conversation.writing.keepDraft('Why?')
+  await world.until(conversation.writing.ask('Why?'))
   expect(conversation.draft).toBe('Why?')
   expect(asked).toEqual(['GET chats/c'])
 })
@@ -389,7 +390,7 @@ test('a draft is kept per chat', async () => {
   })
   const conversation = conversationIn(world)
   await world.until(conversation.open('c'))
-  conversation.keepDraft('half a thought')
+  conversation.writing.keepDraft('half a thought')
   await world.until(conversation.open(null))
   expect(conversation.draft).toBe('')
   await world.until(conversation.open('c'))

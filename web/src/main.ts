@@ -1,7 +1,9 @@
 import { mount } from 'svelte'
+import { Account } from './account.svelte.ts'
 import { Api } from './api.ts'
 import App from './App.svelte'
 import './app.css'
+import { browserTabs } from './conversation/tabs.ts'
 import { Conversation } from './conversation.svelte.ts'
 import { Panel } from './panel/panel.svelte.ts'
 import { Preferences } from './preferences.svelte.ts'
@@ -11,11 +13,18 @@ import { browserWorld } from './stream/world.ts'
 
 const world = browserWorld()
 const api = new Api(world)
-const conversation = new Conversation(api, world)
+const conversation = new Conversation(api, world, browserTabs(world))
 const library = new Library(api, world)
 conversation.onNews = (news) => library.hear(news)
 const panel = new Panel(api, world, conversation)
 mount(App, {
   target: document.body,
-  props: { conversation, library, layout: new Layout(), panel, preferences: new Preferences() },
+  props: {
+    conversation,
+    library,
+    layout: new Layout(),
+    panel,
+    preferences: new Preferences(),
+    account: new Account(api),
+  },
 })

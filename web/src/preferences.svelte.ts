@@ -4,21 +4,21 @@ import { Numbers, preferred, words, type Language, type Words } from './i18n.ts'
 import { kept } from './storage.ts'
 import { modeFor, MODES, type Mode } from './stream/reveal.ts'
 
-const THEMES = ['system', 'light', 'dark'] as const
+export const THEMES = ['system', 'light', 'dark'] as const
 export type Theme = (typeof THEMES)[number]
 
 export class Preferences {
-  language = $state<Language>('en')
-  theme = $state<Theme>('system')
+  #language = $state<Language>('en')
+  #theme = $state<Theme>('system')
   /** Null until the reader has chosen one. */
   #reveal = $state<Mode | null>(null)
   readonly #lessMotion = new MediaQuery('prefers-reduced-motion: reduce')
 
   constructor() {
     const language = kept.get('language')
-    this.language =
+    this.#language =
       language === 'en' || language === 'zh' ? language : preferred(navigator.languages)
-    this.theme = THEMES.find((theme) => theme === kept.get('theme')) ?? 'system'
+    this.#theme = THEMES.find((theme) => theme === kept.get('theme')) ?? 'system'
     this.#reveal = MODES.find((mode) => mode === kept.get('reveal')) ?? null
     this.#apply()
   }
@@ -29,19 +29,23 @@ export class Preferences {
 
   readonly numbers = $derived(new Numbers(this.language))
 
-  get otherLanguage(): Language {
-    return this.language === 'en' ? 'zh' : 'en'
+  get language(): Language {
+    return this.#language
   }
 
-  switchLanguage(): void {
-    this.language = this.otherLanguage
-    kept.set('language', this.language)
+  set language(language: Language) {
+    this.#language = language
+    kept.set('language', language)
     this.#apply()
   }
 
-  nextTheme(): void {
-    this.theme = THEMES[(THEMES.indexOf(this.theme) + 1) % THEMES.length] ?? 'system'
-    kept.set('theme', this.theme)
+  get theme(): Theme {
+    return this.#theme
+  }
+
+  set theme(theme: Theme) {
+    this.#theme = theme
+    kept.set('theme', theme)
     this.#apply()
   }
 

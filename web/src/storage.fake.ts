@@ -1,16 +1,16 @@
-/** What a browser keeps, for tests: stub `localStorage` and `sessionStorage` with it. */
+/** What a browser keeps, for tests: stub `localStorage` and `sessionStorage` with it. Its own keys are what it keeps. */
 export class MemoryStorage {
-  readonly #items = new Map<string, string>()
+  [key: string]: unknown
 
   getItem(key: string): string | null {
-    return this.#items.get(key) ?? null
+    return (this[key] as string | undefined) ?? null
   }
 
   setItem(key: string, value: string): void {
-    this.#items.set(key, value)
+    this[key] = value
   }
 
   removeItem(key: string): void {
-    this.#items.delete(key)
+    delete this[key]
   }
 }

@@ -1,4 +1,6 @@
 /** What the browser keeps for us. Where it keeps nothing (private windows, full disks) the page works on. */
+const PREFIX = 'inkstream.'
+
 export class Shelf {
   readonly #area: () => Storage
 
@@ -9,19 +11,36 @@ export class Shelf {
 
   get(name: string): string | null {
     try {
-      return this.#area().getItem(`inkstream.${name}`)
+      return this.#area().getItem(PREFIX + name)
     } catch {
       return null
     }
   }
 
-  /** An empty value is forgotten. */
-  set(name: string, value: string): void {
+  /** An empty value is forgotten. Returns whether the browser has done it. */
+  set(name: string, value: string): boolean {
     try {
-      if (value === '') this.#area().removeItem(`inkstream.${name}`)
-      else this.#area().setItem(`inkstream.${name}`, value)
+      if (value === '') this.#area().removeItem(PREFIX + name)
+      else this.#area().setItem(PREFIX + name, value)
+      return true
     } catch {
-      // Nothing depends on it: it is a convenience that this browser does not grant.
+      return false
+    }
+  }
+
+  /** What the browser calls it. */
+  nameOf(name: string): string {
+    return PREFIX + name
+  }
+
+  /** What is kept under names that begin so. */
+  names(beginning = ''): readonly string[] {
+    try {
+      return Object.keys(this.#area())
+        .filter((name) => name.startsWith(PREFIX + beginning))
+        .map((name) => name.slice(PREFIX.length))
+    } catch {
+      return []
     }
   }
 }

@@ -1,7 +1,6 @@
 """Who there is, and who asks: users, their bearer keys, sign-in links and sessions, on SQLite.
 
-They have a file of their own in the data folder. The command line writes it while the server runs, a backup
-of conversations carries no credentials, and an old backup that is restored brings no revoked key back.
+They have a file of their own in the data folder, which the command line writes while the server runs.
 
 All statements run in one thread of the accounts' own. What another process changes counts from the next
 request on.

@@ -363,7 +363,7 @@ def _finish(ending: dict[str, Any]) -> str:
 
 
 def _usage(ending: dict[str, Any]) -> dict[str, Any] | None:
-    """None for a run that was stopped: nobody has counted."""
+    """None for a run that was stopped before an engine was asked."""
     usage = ending.get("usage")
     if usage is None:
         return None

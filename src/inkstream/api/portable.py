@@ -104,10 +104,9 @@ class MessageIn(_Record):
     left_out: int = Field(default=0, ge=0, le=MESSAGES)
 
     def ending(self) -> dict[str, Any] | None:
-        if self.error is not None:
-            return self.error.model_dump()
         said = self.model_dump(include={"finish", "usage", "timings"}, exclude_none=True)
-        return said or None
+        failure = self.error.model_dump() if self.error else {}
+        return {**failure, **said} or None
 
 
 class ChatIn(_Record):

@@ -43,12 +43,18 @@ def message_json(message: Message) -> dict[str, Any]:
         "last_id": message.last_id,
         "state": message.state,
         "finish": ending.get("finish"),
-        "error": ending if "code" in ending else None,
+        "error": _failure(ending),
         "usage": ending.get("usage"),
         "timings": ending.get("timings"),
         "made_with": message.made_with,
         "left_out": message.left_out,
     }
+
+
+def _failure(ending: dict[str, Any]) -> dict[str, Any] | None:
+    if "code" not in ending:
+        return None
+    return {name: ending[name] for name in ("code", "message", "retryable")}
 
 
 def run_json(run: Run) -> dict[str, Any]:

@@ -5,8 +5,8 @@ be repeated, and a row of an older state never replaces a newer one. A conversat
 at once and kept until it is purged; until then it can be restored, and its runs' last words still reach it.
 Behind that, upserts of its messages change nothing.
 
-All statements run in one thread of the history's own. What is searched is kept with every write, in the same
-transaction.
+All statements run in one thread of the history's own, and checkpoints in another. What is searched is kept
+with every write, in the same transaction.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import sqlite3
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
+from inkstream import database
 from inkstream.errors import LogUnwritable
 from inkstream.history import pages, purge
 from inkstream.history.records import Changed, Chat, Match, Message, Page
 from inkstream.history.rows import Rows
-from inkstream.history.schema import connect
+from inkstream.history.schema import FILE, connect
 
 CHATS_AT_ONCE = 100
+CHECKPOINT_BYTES = 4 << 20
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +51,10 @@ class History:
             loop.call_soon_threadsafe(on_change, change)
 
         self._rows, self._path = Rows(db, tell), path
+        self._wal = path.with_name(f"{path.name}-wal")
         self._thread = ThreadPoolExecutor(1, "history")
+        self._checkpointer = ThreadPoolExecutor(1, "history-checkpoint")
+        self._checkpoint: Future[bool] | None = None
 
     @classmethod
     async def open(cls, folder: Path, on_change: Callable[[Changed], None] = lambda _: None) -> Self:
@@ -57,11 +62,12 @@ class History:
 
         Raises LogUnwritable, LogError for a file of a newer version.
         """
-        path = folder / "history.db"
+        path = folder / FILE
         return cls(await asyncio.to_thread(connect, path), path, on_change)
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._checkpointer.shutdown)
         self._rows.db.close()
 
     # Conversations
@@ -142,7 +148,9 @@ class History:
         has_more = await self._run(purge.scrub, self._rows, is_first=True)
         while has_more:
             has_more = await self._run(purge.scrub, self._rows, is_first=False)
-        await self._run(purge.finish, self._rows)
+        whole = partial(database.checkpoint, self._path, is_whole=True)
+        if await asyncio.get_running_loop().run_in_executor(self._checkpointer, whole):
+            await self._run(purge.finish, self._rows)
 
     # Messages
 
@@ -166,9 +174,16 @@ class History:
 
     def _translated(self, call: Callable[[], T]) -> T:
         try:
-            return call()
+            result = call()
+            self._checkpoint_if_due()
+            return result
         except sqlite3.OperationalError as error:
             raise LogUnwritable(f"the history {self._path} cannot be written: {error}") from error
+
+    def _checkpoint_if_due(self) -> None:
+        is_running = self._checkpoint is not None and not self._checkpoint.done()
+        if not is_running and self._wal.stat().st_size > CHECKPOINT_BYTES:
+            self._checkpoint = self._checkpointer.submit(database.checkpoint, self._path)
 
 
 __all__ = ["Changed", "Chat", "History", "Match", "Message", "Page"]

@@ -12,6 +12,7 @@ import time
 
 import orjson
 
+from inkstream.database import empty_wal
 from inkstream.events import text_of
 from inkstream.history.index import PASSAGE_CHARS
 from inkstream.history.rows import Rows
@@ -73,6 +74,5 @@ def scrub(rows: Rows, *, is_first: bool) -> bool:
 
 def finish(rows: Rows) -> None:
     """Empty the write-ahead file. While somebody else reads the database, that waits for the next purge."""
-    is_busy, _, _ = rows.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if not is_busy:
+    if empty_wal(rows.db):
         rows.db.execute("DELETE FROM purging")

@@ -17,6 +17,8 @@ from inkstream import database
 from inkstream.events import text_of
 from inkstream.history.index import Index
 
+FILE = "history.db"
+
 TABLES = """
 CREATE TABLE chats (
   n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, principal TEXT NOT NULL, title TEXT NOT NULL,
@@ -46,7 +48,8 @@ OF_VERSION_1 = "SELECT n, id, chat, parent, role, parts, created_at, run, state,
 
 def connect(path: Path) -> sqlite3.Connection:
     """Raises LogUnwritable, LogError for a newer version."""
-    return database.connect(path, "history", VERSION, STEPS, "synchronous = NORMAL")
+    pragmas = ("synchronous = NORMAL", "wal_autocheckpoint = 0", "journal_size_limit = 0")
+    return database.connect(path, "history", VERSION, STEPS, *pragmas)
 
 
 def _from_version_1(db: sqlite3.Connection) -> None:

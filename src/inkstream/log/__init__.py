@@ -149,7 +149,7 @@ class Log(Protocol):
         ...
 
     async def read(self, run: str, after: int, limit: int) -> list[Event]:
-        """Up to ``limit`` events with numbers above ``after``, in order."""
+        """Up to ``limit`` events with numbers above ``after``, in order. Raises Unreadable."""
         ...
 
     async def follow(self, run: str, after: int, reader: Reader, *, waits: bool = True) -> None:

@@ -26,7 +26,8 @@ class Journal:
         self._db = db
         self.next = 1  # the number of the next block
         self._used: deque[tuple[int, int]] = deque()  # number and slot
-        self._free: list[int] = []
+        self._free: list[tuple[int, int]] = []
+        self._blank = 0  # how many of the free ones, from the first on, are wiped
 
     def load(self) -> Iterator[tuple[int, int, int, Stretch]]:
         """All that it holds, oldest first: block, run's row, the number before, and what came behind it.
@@ -35,7 +36,7 @@ class Journal:
         """
         rows = self._db.execute("SELECT slot, body FROM journal").fetchall()
         blocks = sorted((*BLOCK_HEAD.unpack_from(body), slot, body) for slot, body in rows)
-        self._free = []
+        self._free, self._blank = [], 0
         self._used = deque((number, slot) for number, _, slot, _ in blocks)
         self.next = blocks[-1][0] + 1 if blocks else 1
         return self._records(blocks)
@@ -45,16 +46,27 @@ class Journal:
         rows = []
         for at in range(0, len(body), BODY_BYTES):
             block = BLOCK_HEAD.pack(self.next, first) + body[at : at + BODY_BYTES]
-            slot = self._free.pop() if self._free else len(self._used)
+            slot = self._free.pop()[1] if self._free else len(self._used)
             self._used.append((self.next, slot))
             self.next += 1
             rows.append((slot, block.ljust(BLOCK_BYTES, b"\0")))
+        self._blank = min(self._blank, len(self._free))
         self._db.executemany("INSERT OR REPLACE INTO journal VALUES (?, ?)", rows)
 
     def release(self, needed: int) -> None:
         """Blocks with lower numbers may be overwritten."""
         while self._used and self._used[0][0] < needed:
-            self._free.append(self._used.popleft()[1])
+            self._free.append(self._used.popleft())
+
+    def wipe(self, below: int, most: int) -> int:
+        """Zero up to so many blocks with lower numbers that are needed no more; returns how many it found."""
+        free = self._free[self._blank : self._blank + most]
+        found = [(number, slot) for number, slot in free if number < below]  # the lower numbers come first
+        # Each is a commit of its own then that wrote nothing; its number keeps it in its place.
+        rows = [(BLOCK_HEAD.pack(number, number).ljust(BLOCK_BYTES, b"\0"), slot) for number, slot in found]
+        self._db.executemany("UPDATE journal SET body = ? WHERE slot = ?", rows)
+        self._blank += len(found)
+        return len(found)
 
     @staticmethod
     def _records(blocks: list[tuple[int, int, int, bytes]]) -> Iterator[tuple[int, int, int, Stretch]]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from struct import Struct
+from struct import error as StructError
 from typing import NamedTuple
 
+from inkstream.errors import Unreadable
 from inkstream.events import ENDINGS, FRAME_END, Draft, Event, cut, framed, unframed
 
 HEAD = Struct("<QIIII")  # run's row, number before the first, last number, length of frames, length of seams
@@ -33,7 +35,12 @@ class Stretch(NamedTuple):
         return any(self.frames.find(ending, at) >= 0 for ending in ENDING_LINES)
 
     def events(self) -> list[Event]:
-        return [unframed(frame, seam) for frame, seam in zip(cut(self.frames), _cut(self.seams), strict=True)]
+        """Raises Unreadable."""
+        try:
+            pairs = zip(cut(self.frames), _cut(self.seams), strict=True)
+            return [unframed(frame, seam) for frame, seam in pairs]
+        except (ValueError, LookupError, StructError) as error:
+            raise Unreadable(f"the events of a run cannot be read: {error!r}") from error
 
 
 def pack(epoch: int, last_seq: int, drafts: Sequence[Draft]) -> tuple[bytes, bytes]:

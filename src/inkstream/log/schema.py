@@ -12,6 +12,7 @@ from inkstream.errors import LogError, LogUnwritable
 from inkstream.events import Draft, Kind
 from inkstream.log.packing import pack
 
+FILE = "log.db"
 VERSION = 2
 ADD_PAGE = "INSERT INTO pages (run, first, last, frames, seams) VALUES (?, ?, ?, ?, ?)"
 
@@ -64,6 +65,10 @@ def prepare(db: sqlite3.Connection, path: Path, *, durable: bool) -> None:
         )
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    db.execute("PRAGMA secure_delete = ON")
+    db.execute(
+        "PRAGMA journal_size_limit = 0"
+    )  # a write-ahead file that begins anew keeps nothing of the old
     db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints fsync: never in a committing call
     db.execute("BEGIN IMMEDIATE")
     try:

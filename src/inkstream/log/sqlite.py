@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Container
@@ -24,13 +23,14 @@ from typing import Self, TypeVar
 
 from filelock import FileLock, Timeout
 
+from inkstream.database import checkpoint
 from inkstream.errors import FolderInUse, LogError, LogUnwritable, NotFound
 from inkstream.events import ENDINGS, Batch, Event, Note
 from inkstream.log import Appended, Claim, Done, Entry, NewRun, Reader, Run
 from inkstream.log.feed import Feed, Follower
 from inkstream.log.packing import Stretch, pack
 from inkstream.log.pages import FETCH_BYTES, Pages
-from inkstream.log.schema import connect
+from inkstream.log.schema import FILE
 from inkstream.log.store import PAGE_BYTES, Packed, Store
 from inkstream.log.tally import LogTally
 from inkstream.log.writer import Writer
@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 FETCH_PAGES = FETCH_BYTES // PAGE_BYTES
 TAIL_EVENTS = 64  # a cursor that is closer to the end is likely to be in the tail
 NOTE_BYTES = 32 * 1024
-WAL_PAGES = 8 * 1024  # 32 MiB; a longer write-ahead file is brought to an end
 CLOSED = "closed"
 
 T = TypeVar("T")
@@ -52,7 +51,7 @@ class SqliteLog:
 
     def __init__(self, folder: Path, store: Store, lock: FileLock | None) -> None:
         self.tally = LogTally()
-        self._path = folder / "log.db"
+        self._path = folder / FILE
         self._loop = asyncio.get_running_loop()
         self._store, self._writer = store, Writer()
         self._lock = lock
@@ -63,7 +62,8 @@ class SqliteLog:
         self._pending: list[Packed] = []
         self._pending_done: list[Done] = []
         self._is_idle, self._drained = True, asyncio.Event()
-        self._checkpoint: Future[None] | None = None
+        self._checkpoint: Future[bool] | None = None
+        self._wal_holds_traces = True  # of runs that are forgotten
         self._is_closed = False
 
     @classmethod
@@ -72,7 +72,7 @@ class SqliteLog:
 
         Raises FolderInUse if another gateway is alive on it, LogUnwritable, LogError.
         """
-        lock = _lock(folder)
+        lock = lock_folder(folder)
         try:
             log = await cls.attach(folder, durability=durability, lock=lock)
             await log._write(log._store.bury_others)
@@ -187,7 +187,15 @@ class SqliteLog:
         await self._write(partial(self._store.settle, run))
 
     async def expire(self, before: float, limit: int) -> int:
-        return await self._write(partial(self._store.expire, before, limit))
+        rows = await self._write(partial(self._store.expire, before, limit))
+        if rows:
+            self._wal_holds_traces = True
+        elif self._wal_holds_traces:
+            self._refuse_if_closed()
+            whole = partial(checkpoint, self._path, is_whole=True)
+            if await self._loop.run_in_executor(self._checkpointer, whole):
+                self._wal_holds_traces = not await self._write(self._store.empty_wal)
+        return rows
 
     async def renew(self) -> None:
         await self._write(self._store.renew)
@@ -280,7 +288,7 @@ class SqliteLog:
     def _checkpoint_if_due(self) -> None:
         is_running = self._checkpoint is not None and not self._checkpoint.done()
         if not self._is_closed and not is_running and self._store.is_checkpoint_due():
-            self._checkpoint = self._checkpointer.submit(_checkpoint, self._path)
+            self._checkpoint = self._checkpointer.submit(checkpoint, self._path)
 
     def _publish(self, packed: Packed, last_seq: int) -> None:
         (claim, expected_seq, drafts), frames, _ = packed
@@ -339,24 +347,8 @@ def _as_log_error(error: Exception) -> LogError:
     return LogError(f"the commit failed: {error!r}")
 
 
-def _checkpoint(path: Path) -> None:
-    """Move what is committed from the write-ahead file into the database, beside readers and writer.
-
-    The file is begun anew only when a checkpoint has reached its very end, and under a load without a pause
-    none does: then the writer is held up while what came during the checkpoint is moved too.
-    """
-    db = connect(path)
-    try:
-        _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if pages > WAL_PAGES:
-            db.execute("PRAGMA wal_checkpoint(FULL)")
-    except sqlite3.OperationalError:
-        pass  # nothing is lost: the write-ahead file keeps it, and the next checkpoint tries again
-    finally:
-        db.close()
-
-
-def _lock(folder: Path) -> FileLock:
+def lock_folder(folder: Path) -> FileLock:
+    """Be the only one on the folder, until the lock is released. Raises FolderInUse, LogUnwritable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "gateway.lock")
@@ -379,7 +371,7 @@ def is_in_use(folder: Path) -> bool:
     if not (folder / "gateway.lock").exists():
         return False
     try:
-        _lock(folder).release()
+        lock_folder(folder).release()
     except FolderInUse:
         return True
     return False

@@ -21,12 +21,14 @@ import time
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
+from inkstream.database import empty_wal
 from inkstream.errors import Fenced, KeyReused, LogUnwritable, NotFound
 from inkstream.events import NEXT, RunState
 from inkstream.log import Appended, Claim, Entry, NewRun, Run
+from inkstream.log.expiry import forget, has_traces, set_traceless
 from inkstream.log.journal import BLOCK_BYTES, Journal
 from inkstream.log.packing import HEAD, Stretch, behind, seams_behind
-from inkstream.log.schema import ADD_PAGE, connect, prepare
+from inkstream.log.schema import ADD_PAGE, FILE, connect, prepare
 from inkstream.log.tail import Tail
 
 PAGE_BYTES = 3500  # with the last append, as a rule, a row of it fills one page of the database
@@ -51,7 +53,7 @@ class Store:
     """All that is written. ``open_runs`` maps the id of every run that has not ended to its tail."""
 
     def __init__(self, folder: Path, instance: str, *, durable: bool) -> None:
-        self._path, self._ballast = folder / "log.db", folder / "ballast"
+        self._path, self._ballast = folder / FILE, folder / "ballast"
         self._instance = instance
         self._db = connect(self._path)
         self.open_runs: dict[str, Tail] = {}
@@ -62,6 +64,7 @@ class Store:
             prepare(self._db, self._path, durable=durable)
             with self._transaction():
                 self._load()
+        self._wipe_below = self._journal.next if has_traces(self._db) else 0
         self._restore_ballast()
 
     # Opening and closing
@@ -111,6 +114,10 @@ class Store:
             return False
         self._checkpointed_at = self._db.total_changes
         return True
+
+    def empty_wal(self) -> bool:
+        with self._translated():  # quick: a checkpoint has just moved all of it
+            return empty_wal(self._db)
 
     # Transactions
 
@@ -263,31 +270,24 @@ class Store:
 
     def expire(self, before: float, limit: int) -> int:
         with self._writing():
-            left = limit
-            while left > 0:
-                n = self._forgotten(before)
-                if n is None:
-                    break
-                pages = self._db.execute(
-                    "DELETE FROM pages WHERE id IN (SELECT id FROM pages WHERE run = ? LIMIT ?)", (n, left)
-                ).rowcount
-                left -= pages
-                if left > 0:
-                    self._db.execute("DELETE FROM forgotten WHERE n = ?", (n,))
-                    left -= 1
-            return limit - left
+            if rows := forget(self._db, before, limit):
+                self._wipe_below = self._journal.next
+            return rows or self._wipe(limit)
 
-    def _forgotten(self, before: float) -> int | None:
-        """The row of a run that is being forgotten. Nobody can find it any more."""
-        row = self._db.execute("SELECT n FROM forgotten LIMIT 1").fetchone()
-        if row is None:
-            row = self._db.execute(
-                "SELECT n FROM runs WHERE settled = 1 AND ended_at < ? ORDER BY ended_at LIMIT 1", (before,)
-            ).fetchone()
-            if row is not None:
-                self._db.execute("DELETE FROM runs WHERE n = ?", row)
-                self._db.execute("INSERT INTO forgotten VALUES (?)", row)
-        return row[0] if row else None
+    def _wipe(self, limit: int) -> int:
+        """Overwrite what the journal still says of forgotten runs. Returns how many rows were written."""
+        if not self._wipe_below:
+            return 0
+        behind = [tail for tail in self.open_runs.values() if tail.frames and tail.block < self._wipe_below]
+        for tail in behind[:limit]:
+            self._page(tail)
+        self._release()
+        rows = len(behind[:limit])
+        rows += self._journal.wipe(self._wipe_below, limit - rows)
+        if not rows:
+            set_traceless(self._db)
+            self._wipe_below = 0
+        return rows
 
     # Events
 
@@ -373,9 +373,11 @@ class Store:
         oldest = self._journal.next - JOURNAL_BYTES // BLOCK_BYTES
         for tail in [tail for tail in unpaged if tail.block < oldest][:TRIM_PAGES]:
             self._page(tail)
-        self._journal.release(
-            min((tail.block for tail in unpaged if tail.frames), default=self._journal.next)
-        )
+        self._release()
+
+    def _release(self) -> None:
+        blocks = (tail.block for tail in self.open_runs.values() if tail.frames)
+        self._journal.release(min(blocks, default=self._journal.next))
 
     def tail_behind(self, run: str, after: int) -> Stretch | None:
         """What is behind ``after``, if there is something and all of it is in no page yet."""

@@ -1,17 +1,22 @@
 /**
  * What this tab has asked, in all chats, until the server has taken it. Some of it waits for the end of an answer;
- * then it goes by itself, whichever chat is shown and whether or not the tab is.
+ * then it goes by itself, whichever chat is shown and whether or not the tab is. When the tab is closed, another one
+ * goes on with it, at the latest the next that is opened.
  */
 import { ApiError, newKey, patiently, type Api, type Ask, type Taken } from '../api.ts'
 import { UNSET } from '../panel/settings.ts'
+import { remediesFor, type Remedy } from '../remedies.ts'
 import { pause } from '../stream/backoff.ts'
 import { isTerminal, type Chat, type RunState, type Settings } from '../stream/wire.ts'
 import type { World } from '../stream/world.ts'
 import {
+  beingEdited,
   inChat,
   keepLine,
   keptLine,
   reworded,
+  tabsWithLines,
+  takeLine,
   waitingFor,
   withoutTaken,
   withoutWithdrawn,
@@ -19,6 +24,7 @@ import {
   type Line,
   type Outgoing,
 } from './outgoing.ts'
+import type { Tabs } from './tabs.ts'
 
 /** Where nobody tells us that an answer has ended, as in a hidden tab, the server is asked this often. */
 const LOOK_MS = 5_000
@@ -27,8 +33,6 @@ const CONTRADICTED_MS = 1_000
 export interface Owner {
   /** The state of an answer, where it is known; null where the server is to be asked. */
   readonly stateOf: (answer: string) => RunState | null
-  /** Whether it is being edited, so that it must not go. */
-  readonly isHeld: (key: string) => boolean
   /** What a chat that does not exist yet is to be made with. */
   readonly settings: () => Settings
   readonly onChat: (chat: Chat) => void
@@ -38,21 +42,36 @@ export interface Owner {
 }
 
 export class Asking {
-  line = $state.raw<Line>(keptLine())
+  line = $state.raw<Line>([])
   /** Why what was sent is not through: `offline` mends itself, all else needs the reader. */
   problems = $state.raw<ReadonlyMap<string, ApiError>>(new Map())
 
   readonly #api: Api
   readonly #world: World
   readonly #owner: Owner
+  readonly #tabs: Tabs
+  /** Whether the line is there for another tab to take it. */
+  #isKept: boolean
   /** What is being sent or looked at, and how that is called off. */
   readonly #underWay = new Map<string, AbortController>()
   #callOff: (() => void) | null = null
 
-  constructor(api: Api, world: World, owner: Owner) {
+  constructor(api: Api, world: World, tabs: Tabs, owner: Owner) {
     this.#api = api
     this.#world = world
+    this.#tabs = tabs
     this.#owner = owner
+    this.line = keptLine(tabs.name)
+    this.#isKept = this.line.length > 0
+  }
+
+  /** Go on with what tabs have left that are gone, now and for as long as the page lives. */
+  watch(): void {
+    this.#tabs.onLeft = () => void this.#takeOver()
+    this.#world.onWake((wake) => {
+      if (wake !== 'hidden') void this.#takeOver()
+    })
+    void this.#takeOver()
   }
 
   /** Resolves when it has been sent, or is seen to have to wait. */
@@ -74,6 +93,15 @@ export class Asking {
     await this.#try(key)
   }
 
+  /** Something has changed that may have been in the way of what was refused in this chat. */
+  async againAfter(remedy: Remedy, chat: string | null): Promise<void> {
+    const isHelped = ({ key, chat: its }: Outgoing): boolean => {
+      const problem = this.problems.get(key)
+      return its === chat && problem !== undefined && remediesFor(problem).includes(remedy)
+    }
+    await Promise.all(this.line.filter(isHelped).map(({ key }) => this.again(key)))
+  }
+
   /** Send it although the answer before it has failed. */
   async release(key: string): Promise<void> {
     this.#set(waitingFor(this.line, key, null))
@@ -90,6 +118,29 @@ export class Asking {
     this.#forget(key)
     this.#set(reworded(this.line, key, content, newKey()))
     void this.advance()
+  }
+
+  /** While it is being put in other words it does not go. */
+  hold(key: string, isEdited: boolean): void {
+    this.#set(beingEdited(this.line, key, isEdited))
+    if (!isEdited) void this.advance()
+  }
+
+  /** Another tab may have taken all of it over while this one was frozen. */
+  readAgain(): void {
+    if (!this.#isKept || tabsWithLines().includes(this.#tabs.name)) return
+    for (const { key } of this.line) this.#forget(key)
+    this.line = []
+    this.#isKept = false
+  }
+
+  async #takeOver(): Promise<void> {
+    const gone = await this.#tabs.missing(tabsWithLines())
+    this.readAgain()
+    const found = gone.flatMap(takeLine).filter(({ key }) => this.#find(key) === undefined)
+    if (found.length === 0) return
+    this.#set([...this.line, ...found])
+    await this.advance()
   }
 
   async #try(key: string): Promise<void> {
@@ -109,13 +160,14 @@ export class Asking {
 
   /** Whether nothing is in its way; otherwise somebody looks again in a while. */
   async #mayGo(key: string, signal: AbortSignal): Promise<boolean> {
+    this.readAgain()
     const asked = this.#find(key)
-    if (asked === undefined || this.#owner.isHeld(key)) return false
+    if (asked === undefined || asked.isEdited) return false
     const { after } = asked
     if (after === null) return true
     if ('asked' in after) return false
     const state = await this.#stateOf(after.answer, signal)
-    if (signal.aborted || this.#owner.isHeld(key)) return false
+    if (signal.aborted || this.#find(key)?.isEdited) return false
     // What failed may be gone on with, or answered anew: that is for the reader to decide.
     if (!isTerminal(state)) this.#lookLater()
     return state === 'done' || state === 'stopped'
@@ -210,7 +262,7 @@ export class Asking {
 
   #set(line: Line): void {
     this.line = line
-    keepLine(line)
+    this.#isKept = keepLine(this.#tabs.name, line)
   }
 }
 

@@ -5,6 +5,8 @@ import { MemoryStorage } from '../storage.fake.ts'
 import type { RunState } from '../stream/wire.ts'
 import { FakeWorld } from '../stream/world.fake.ts'
 import { Asking, type Owner } from './asking.svelte.ts'
+import { Browser } from './tabs.fake.ts'
+import { Tabs, type Air } from './tabs.ts'
 
 interface Posted {
   readonly key: string
@@ -19,10 +21,11 @@ class Desk {
   readonly taken: Taken[] = []
   readonly known = new Map<string, RunState>()
   readonly states = new Map<string, RunState>()
-  held: string | null = null
   refuse: (() => Response) | null = null
   readonly world: FakeWorld
+  readonly browser = new Browser()
   asking: Asking
+  #air: Air = this.browser.air()
 
   constructor() {
     this.world = new FakeWorld((_id, init, url) => this.#reply(init, url))
@@ -33,14 +36,22 @@ class Desk {
   reload(): Asking {
     const owner: Owner = {
       stateOf: (answer) => this.known.get(answer) ?? null,
-      isHeld: (key) => key === this.held,
       onChat: () => {},
       onTaken: (_asked, taken) => void this.taken.push(taken),
       settings: () => UNSET,
       onForbidden: () => {},
     }
-    this.asking = new Asking(new Api(this.world, 'http://server/api/'), this.world, owner)
+    const tabs = new Tabs(this.world, this.#air)
+    this.asking = new Asking(new Api(this.world, 'http://server/api/'), this.world, tabs, owner)
     return this.asking
+  }
+
+  /** The tab is gone, and another one is opened. */
+  openAnother(): Asking {
+    this.browser.silence(this.#air)
+    this.#air = this.browser.air()
+    vi.stubGlobal('sessionStorage', new MemoryStorage())
+    return this.reload()
   }
 
   async ask(content: string, after: string | null = null): Promise<void> {
@@ -143,7 +154,7 @@ test('what is being edited does not go, and goes under another key', async () =>
   desk.known.set('a', 'running')
   await desk.ask('One?', 'a')
   const key = desk.asking.line[0]?.key ?? ''
-  desk.held = key
+  desk.asking.hold(key, true)
   desk.known.set('a', 'done')
   await desk.asking.advance()
   expect(desk.posted).toEqual([])
@@ -203,4 +214,71 @@ test('a reload keeps the line and its keys', async () => {
 test('a chat is asked for with the key of its question', async () => {
   await desk.asking.add(null, { content: 'One?', parent: null }, null)
   expect(desk.created).toEqual([desk.posted[0]?.key])
+})
+
+test('what waits in a tab that is gone goes from the next one, under its key', async () => {
+  desk.known.set('a', 'running')
+  await desk.ask('One?', 'a')
+  await desk.ask('Two?', 'a')
+  const before = desk.asking.line
+  const next = desk.openAnother()
+  expect(next.line).toEqual([])
+  next.watch()
+  await desk.world.advance(1_000)
+  expect(next.line).toEqual(before)
+  expect(desk.posted).toEqual([])
+  next.withdraw(before[1]?.key ?? '')
+  await desk.world.settle()
+  desk.known.set('a', 'done')
+  await next.advance()
+  expect(desk.posted.map(({ key }) => key)).toEqual([before[0]?.key])
+  const last = desk.openAnother()
+  last.watch()
+  await desk.world.advance(1_000)
+  expect(last.line).toEqual([])
+  expect(desk.posted).toHaveLength(1)
+})
+
+test('what another tab has taken over while this one was frozen is not sent from here', async () => {
+  desk.known.set('a', 'running')
+  await desk.ask('One?', 'a')
+  const frozen = desk.asking
+  const other = desk.openAnother()
+  other.watch()
+  await desk.world.advance(1_000)
+  const [taken] = other.line
+  other.withdraw(taken?.key ?? '')
+  desk.known.set('a', 'done')
+  await frozen.advance()
+  expect(frozen.line).toEqual([])
+  expect(desk.posted).toEqual([])
+})
+
+test('what a tab was editing when it was closed waits for the reader in the next', async () => {
+  desk.known.set('a', 'running')
+  await desk.ask('One?', 'a')
+  const key = desk.asking.line[0]?.key ?? ''
+  desk.asking.hold(key, true)
+  desk.known.set('a', 'done')
+  const next = desk.openAnother()
+  next.watch()
+  await desk.world.advance(1_000)
+  expect(next.line[0]?.isEdited).toBe(true)
+  expect(desk.posted).toEqual([])
+  next.hold(key, false)
+  await desk.world.settle()
+  expect(desk.posted.map((posted) => posted.key)).toEqual([key])
+})
+
+test('other settings send again what was refused for the old ones, and nothing else', async () => {
+  desk.refuse = refusal('prompt_too_long', 400)
+  await desk.ask('One?')
+  desk.refuse = refusal('queue_full', 503)
+  await desk.ask('Two?')
+  desk.refuse = null
+  await desk.asking.againAfter('settings', 'elsewhere')
+  expect(desk.posted).toHaveLength(2)
+  await desk.asking.againAfter('settings', 'c')
+  expect(desk.posted.at(-1)?.body).toEqual({ content: 'One?', parent: null })
+  expect(desk.asking.line).toHaveLength(1)
 })

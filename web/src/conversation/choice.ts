@@ -16,9 +16,9 @@ export function keepChoice(
   messages: readonly Message[],
   through: string | null,
 ): void {
-  if (through === null) return kept.set(nameOf(chat), '')
-  const choice: Choice = { through, newest: newestOf(messages)?.id ?? '' }
-  kept.set(nameOf(chat), JSON.stringify(choice))
+  const choice: Choice | null =
+    through === null ? null : { through, newest: newestOf(messages)?.id ?? '' }
+  kept.set(nameOf(chat), choice ? JSON.stringify(choice) : '')
 }
 
 /** The message through which the path goes that is to be shown; null for that of the newest. */

@@ -49,7 +49,12 @@ test('what waits for a question that is taken back takes its place', () => {
 
 test('another wording is another question, in the same place', () => {
   const [first, second] = reworded(LINE, '1', 'Better?', 'new')
-  expect(first).toEqual({ ...LINE[0], key: 'new', ask: { content: 'Better?', parent: 'a' } })
+  expect(first).toEqual({
+    ...LINE[0],
+    key: 'new',
+    ask: { content: 'Better?', parent: 'a' },
+    isEdited: false,
+  })
   expect(second?.after).toEqual({ asked: 'new' })
 })
 

@@ -1,13 +1,13 @@
 /**
- * What has been asked and not yet been taken by the server, oldest first. It outlives a reload of its tab, with
- * the keys that make it safe to send again. The functions are pure and give a new line.
+ * What has been asked and not yet been taken by the server, oldest first. It is kept by the browser, under the name of
+ * the tab it belongs to, with the keys that make it safe to send again. What changes a line is pure and gives a new one.
  */
 import type { Ask } from '../api.ts'
-import { keptInTab } from '../storage.ts'
+import { kept } from '../storage.ts'
 import type { Message, Settings } from '../stream/wire.ts'
 import { upTo } from './tree.ts'
 
-const NAME = 'outgoing'
+const NAME = 'outgoing.'
 
 /** The end of an answer, or the answer to a question that is in the line itself. */
 export type After = { readonly answer: string } | { readonly asked: string }
@@ -22,17 +22,32 @@ export interface Outgoing {
   readonly ask: Ask
   /** What it waits for; null where it is to be sent at once. */
   readonly after: After | null
+  /** It is being put in other words, and must not go. */
+  readonly isEdited?: boolean
 }
 
 export type Line = readonly Outgoing[]
 
-export function keptLine(): Line {
-  const kept: unknown = JSON.parse(keptInTab.get(NAME) ?? '[]')
-  return Array.isArray(kept) ? (kept as Line) : []
+export function keptLine(tab: string): Line {
+  const line: unknown = JSON.parse(kept.get(NAME + tab) ?? '[]')
+  return Array.isArray(line) ? (line as Line) : []
 }
 
-export function keepLine(line: Line): void {
-  keptInTab.set(NAME, line.length === 0 ? '' : JSON.stringify(line))
+/** Returns whether there is a line now that the browser keeps. */
+export function keepLine(tab: string, line: Line): boolean {
+  return kept.set(NAME + tab, line.length === 0 ? '' : JSON.stringify(line)) && line.length > 0
+}
+
+/** The names of the tabs that have a line. */
+export function tabsWithLines(): readonly string[] {
+  return kept.names(NAME).map((name) => name.slice(NAME.length))
+}
+
+/** The line of a tab that is gone, which from now on is whose who calls this. */
+export function takeLine(tab: string): Line {
+  const line = keptLine(tab)
+  keepLine(tab, [])
+  return line
 }
 
 /** The content of a question; null for what is no question. */
@@ -73,7 +88,7 @@ export function withoutWithdrawn(line: Line, key: string): Line {
 export function reworded(line: Line, key: string, content: string, newKey: string): Line {
   return line.map((one) => {
     if (one.key === key && 'content' in one.ask) {
-      return { ...one, key: newKey, ask: { ...one.ask, content } }
+      return { ...one, key: newKey, ask: { ...one.ask, content }, isEdited: false }
     }
     const { after } = one
     const waitsForIt = after && 'asked' in after && after.asked === key
@@ -84,6 +99,11 @@ export function reworded(line: Line, key: string, content: string, newKey: strin
 /** The one with `key` is to wait for `after`, or for nothing. */
 export function waitingFor(line: Line, key: string, after: After | null): Line {
   return line.map((one) => (one.key === key ? { ...one, after } : one))
+}
+
+/** The one with `key` is being put in other words, or not any more. */
+export function beingEdited(line: Line, key: string, isEdited: boolean): Line {
+  return line.map((one) => (one.key === key ? { ...one, isEdited } : one))
 }
 
 /** What is asked beside the end of the path that is shown takes the place of what is behind it. */

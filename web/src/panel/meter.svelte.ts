@@ -3,10 +3,10 @@
  * in between. Says which messages the model does not see for want of room.
  */
 import { ApiError, type Api, type ContextUse } from '../api.ts'
-import { textOf } from '../stream/fold.ts'
+import { growingText } from '../stream/fold.ts'
 import type { EngineStatus, Message, Model, Settings } from '../stream/wire.ts'
 import type { World } from '../stream/world.ts'
-import { estimateTokens } from './estimate.ts'
+import { estimateGrowing, estimateTokens } from './estimate.ts'
 
 /** What the meter looks at. */
 export interface Measured {
@@ -129,9 +129,13 @@ function tokensOf({ messages, settings }: Measured): number {
   const known = usage
     ? usage.prompt_tokens + usage.completion_tokens
     : estimateTokens(settings.system ?? '')
-  return messages
-    .slice(at + 1)
-    .reduce((sum, message) => sum + estimateTokens(textOf(message.parts)), known)
+  return messages.slice(at + 1).reduce((sum, message) => sum + estimateMessage(message), known)
+}
+
+/** Without thinking, which the model is not told again. */
+function estimateMessage({ parts }: Message): number {
+  const texts = parts.filter(({ type }) => type === 'text')
+  return texts.reduce((sum, part) => sum + estimateGrowing(growingText(part)), 0)
 }
 
 /** An answer that waits has not been told how much of the conversation fits. */

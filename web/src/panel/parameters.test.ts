@@ -16,7 +16,10 @@ interface Schema {
 }
 
 const schema = JSON.parse(
-  readFileSync(new URL('../../../src/inkstream/api/wire/chats.schema.json', import.meta.url), 'utf8'),
+  readFileSync(
+    new URL('../../../src/inkstream/api/wire/chats.schema.json', import.meta.url),
+    'utf8',
+  ),
 ) as Schema
 const { stop, ...numbers } = schema.$defs.sampling.properties
 /** For programs: nothing that a reader would set. */

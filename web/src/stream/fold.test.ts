@@ -59,7 +59,7 @@ test('text takes back the notes about the wait, the end takes back all', () => {
   expect(Object.keys(waiting.notes)).toEqual(['queued', 'engine', 'prefill'])
   const running = fold(waiting, [text(2, 'a')])
   expect(running.notes).toEqual({ engine })
-  const ended = fold(running, [{ kind: 'stopped', id: '1:3', seq: 3 }, queued])
+  const ended = fold(running, [{ kind: 'stopped', id: '1:3', seq: 3, data: {} }, queued])
   expect(ended.notes).toEqual({})
 })
 

@@ -6,6 +6,7 @@ import {
   isTerminal,
   type Channel,
   type Failure,
+  type Figures,
   type Note,
   type Part,
   type Place,
@@ -97,12 +98,19 @@ function tell(answer: Answer, event: RunEvent): Answer {
     case 'done':
       return { ...answer, ...event.data, state: 'done', notes: {} }
     case 'stopped':
-      return { ...answer, state: 'stopped', notes: {} }
-    case 'failed':
-      return { ...answer, state: 'failed', error: event.data, notes: {} }
+      return { ...brokenOff(answer, event.data), state: 'stopped' }
+    case 'failed': {
+      const { code, message, retryable } = event.data
+      const error = { code, message, retryable }
+      return { ...brokenOff(answer, event.data), state: 'failed', error }
+    }
     case 'unknown':
       return answer
   }
+}
+
+function brokenOff(answer: Answer, { usage, timings }: Partial<Figures>): Answer {
+  return { ...answer, usage: usage ?? null, timings: timings ?? null, notes: {} }
 }
 
 function append(parts: readonly Part[], type: Channel, text: string): readonly Part[] {

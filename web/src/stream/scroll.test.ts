@@ -29,6 +29,10 @@ test('content that shrinks under the view does not unpin', () => {
   expect(scrolled(atEnd, at(300, 900)).follows).toBe(true)
 })
 
+test('content that has shrunk and grown again does not unpin', () => {
+  expect(scrolled(atEnd, at(200, 900)).follows).toBe(true)
+})
+
 test('coming back down to the end follows again', () => {
   const up = scrolled(atEnd, at(100))
   expect(scrolled(up, at(300)).follows).toBe(false)

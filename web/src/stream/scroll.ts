@@ -34,8 +34,8 @@ export function scrolled(pin: Pin, position: Position): Pin {
   const { top, content } = position
   const toEnd = content - position.view - top
   const isUp = top < pin.top - DRIFT_PX && toEnd > DRIFT_PX
-  // Content that shrinks pushes the position up, and nobody scrolled.
-  const isPushed = content < pin.content && toEnd <= DRIFT_PX
+  // Content that shrinks pushes the position up, and nobody scrolled. By much it may have shrunk further and grown again.
+  const isPushed = content < pin.content - NEAR_PX || (content < pin.content && toEnd <= DRIFT_PX)
   if (isUp && !isPushed) return { follows: false, top, content }
   // Who holds on to something at the end has not come back to it.
   const isBack = top > pin.top && toEnd <= NEAR_PX
@@ -43,6 +43,8 @@ export function scrolled(pin: Pin, position: Position): Pin {
 }
 
 export interface Stick {
+  /** Go to the top and stay there. */
+  readonly toStart: () => void
   /** Go to the end and follow it. */
   readonly toEnd: () => void
   /**
@@ -101,6 +103,11 @@ export function stick(
   watch.observe(scroller)
   inPlace.enable(false)
   return {
+    toStart: () => {
+      room.drop()
+      scroller.scrollTop = 0
+      set({ follows: false, top: 0, content: scroller.scrollHeight })
+    },
     toEnd: () => {
       room.drop()
       toEnd()

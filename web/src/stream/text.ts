@@ -64,6 +64,11 @@ export class GrowingText implements Readable {
     return parts.join('')
   }
 
+  /** The same object for all texts that have grown out of one another, for whoever remembers something of them. */
+  get lineage(): object {
+    return this.#lineage
+  }
+
   /** Whether this is how `text` goes on behind its first `length` units. */
   continues(text: GrowingText, length: number): boolean {
     if (this.length < length) return false

@@ -20,6 +20,12 @@ export interface Usage {
 
 export type Timings = Readonly<Record<string, number>>
 
+/** What an answer has taken. Of one that was broken off it may be unknown. */
+export interface Figures {
+  readonly usage: Usage
+  readonly timings: Timings
+}
+
 export interface Failure {
   readonly code: string
   readonly message: string
@@ -77,14 +83,10 @@ export type RunEvent = Place &
       }
     | {
         readonly kind: 'done'
-        readonly data: {
-          readonly finish: 'stop' | 'length'
-          readonly usage: Usage
-          readonly timings: Timings
-        }
+        readonly data: Figures & { readonly finish: 'stop' | 'length' }
       }
-    | { readonly kind: 'stopped' }
-    | { readonly kind: 'failed'; readonly data: Failure }
+    | { readonly kind: 'stopped'; readonly data: Partial<Figures> }
+    | { readonly kind: 'failed'; readonly data: Failure & Partial<Figures> }
     | { readonly kind: 'unknown' }
   )
 
@@ -290,11 +292,11 @@ function asEvent(kind: string, place: Place, data: Fields): RunEvent {
     case 'started':
       return { ...place, kind, data: data as unknown as Started }
     case 'done':
-      return { ...place, kind, data: data as { finish: 'stop'; usage: Usage; timings: Timings } }
+      return { ...place, kind, data: data as unknown as Figures & { finish: 'stop' } }
     case 'failed':
-      return { ...place, kind, data: data as unknown as Failure }
+      return { ...place, kind, data: data as unknown as Failure & Partial<Figures> }
     case 'stopped':
-      return { ...place, kind }
+      return { ...place, kind, data: data as Partial<Figures> }
     default:
       return { ...place, kind: 'unknown' }
   }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any
 
@@ -34,10 +34,23 @@ TIMED_REPLAYS = 3
 
 @dataclass(frozen=True, slots=True)
 class DeviceModel:
-    """Weights with a cache of their own. Its pages have the numbers that the scheduler gives out."""
+    """Weights with a cache of their own. Its pages have the numbers that the scheduler gives out.
+
+    ``views`` are the weights as each device that has layers sees them, with the angles on it.
+    """
 
     weights: Weights
     cache: KeyValues
+    views: tuple[Weights, ...]
+
+    @classmethod
+    def of(cls, weights: Weights, pages: int) -> DeviceModel:
+        views = tuple(
+            replace(weights, cos=weights.cos.to(device), sin=weights.sin.to(device))
+            for device, layers in weights.layers_on.items()
+            if layers
+        )
+        return cls(weights, KeyValues.allocate(weights, pages), views)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +106,18 @@ class Left:
 
 
 class Captured:
-    """A computation that is replayed. ``seconds`` is what a replay takes, 0 where it is not captured."""
+    """A computation that is replayed, or computed anew without a ``pool``. ``seconds`` is what that takes on
+    a GPU."""
 
     def __init__(self, compute: Callable[[], Left], pool: Any) -> None:
         """Once without capturing: that compiles kernels and makes libraries allocate what they keep."""
         self._compute, self.seconds = compute, 0.0
         self._graph: Any = None
         self._left = compute()
-        if pool is None:
-            return
-        torch.cuda.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
-            self._left = compute()
-        self.seconds = min(self._timed() for _ in range(TIMED_REPLAYS))
+        if pool is not None:
+            self._capture(pool)
+        if self._left.tokens.device.type == "cuda":
+            self.seconds = min(self._timed() for _ in range(TIMED_REPLAYS))
 
     def __call__(self) -> Left:
         if self._graph is None:
@@ -114,10 +125,16 @@ class Captured:
         self._graph.replay()
         return self._left
 
+    def _capture(self, pool: Any) -> None:
+        torch.cuda.synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            self._left = self._compute()
+
     def _timed(self) -> float:
         """Nobody takes part yet: what is read and computed is the same, but for what rows look back at."""
         started = time.perf_counter()
-        self._graph.replay()
+        self()
         torch.cuda.synchronize()
         return time.perf_counter() - started
 
@@ -128,14 +145,31 @@ class Pass:
     def __init__(self, state: State, model: DeviceModel, fills: Rows | None, rows: Rows | None) -> None:
         self._state, self._weights = state, model.weights
         self._fills = 0 if fills is None else fills.seats.shape[0]
-        self._fill_attend = FillAttend(model.weights, model.cache, fills) if fills else None
-        self._row_attend = RowAttend(model.weights, model.cache, rows) if rows else None
+        self._mirrors: list[tuple[Tensor, Tensor]] = []
+        self._attends: dict[torch.device, tuple[FillAttend | None, RowAttend | None]] = {}
+        for view in model.views:
+            here = [self._mirrored(each, view.device) if each else None for each in (fills, rows)]
+            self._attends[view.device] = (
+                FillAttend(view, model.cache, here[0]) if here[0] else None,
+                RowAttend(view, model.cache, here[1]) if here[1] else None,
+            )
 
     def __call__(self, ids: Tensor) -> Tensor:
+        for mirror, source in self._mirrors:
+            mirror.copy_(source)
         return hidden_states(self._weights, self._state.operations, ids, self._attend)
 
+    def _mirrored(self, rows: Rows, device: torch.device) -> Rows:
+        """Where the tokens belong, as it lies on another device; it is brought there for each pass."""
+        if device == rows.seats.device:
+            return rows
+        sources = [getattr(rows, field.name) for field in fields(rows)]
+        mirrors = [torch.empty_like(source, device=device) for source in sources]
+        self._mirrors += zip(mirrors, sources, strict=True)
+        return Rows(*mirrors)
+
     def _attend(self, layer: int, weights: Layer, qkv: Tensor) -> Tensor:
-        fills, rows = self._fill_attend, self._row_attend
+        fills, rows = self._attends[qkv.device]
         if fills is None or rows is None:
             attend = fills or rows
             assert attend is not None

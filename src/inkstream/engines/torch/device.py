@@ -16,6 +16,9 @@ from inkstream.errors import ModelError
 from inkstream.words import Words
 
 GPU_SLOTS, CPU_SLOTS = 64, 4
+FULL_SHARE = 0.85
+"""Of a GPU's free memory: weights that take more leave too little for the cache, and are spread."""
+
 GPU_SHARE, CPU_SHARE = 0.85, 0.5
 """Of the memory that is free when the weights are loaded. The rest is for what a step needs in between."""
 
@@ -30,6 +33,14 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
+def spread_over(device: torch.device, wanted: str, weights_bytes: float) -> tuple[torch.device, ...]:
+    """All GPUs where this one does not hold the weights and none was asked for by number, else this one."""
+    is_free_to = device.type == "cuda" and device.index is None and wanted in ("auto", "cuda")
+    if not is_free_to or weights_bytes <= free_bytes(device) * FULL_SHARE:
+        return (device,)
+    return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+
+
 def default_slots(device: torch.device) -> int:
     return GPU_SLOTS if device.type == "cuda" else CPU_SLOTS
 
@@ -38,11 +49,14 @@ def pages_that_fit(weights: Weights, wanted_tokens: int, drafting: Drafting | No
     """Pages for so many tokens, or for as many as there is memory for, and the scratch page. Raises
     ModelError where that is too little for an answer.
     """
-    per_token = weights.shape.cache_bytes(weights.dtype) + (drafting.cache_bytes if drafting else 0)
-    free = int(free_bytes(weights.device) * (GPU_SHARE if weights.device.type == "cuda" else CPU_SHARE))
-    if free // per_token < wanted_tokens:
-        require_cache(free // per_token, per_token, free)
-    return max(min(wanted_tokens, free // per_token) // PAGE, 1) + SCRATCH + 1
+    share = GPU_SHARE if weights.device.type == "cuda" else CPU_SHARE
+    fitting = wanted_tokens
+    for device, per_token in _cache_bytes(weights, drafting).items():
+        free = int(free_bytes(device) * share)
+        if free // per_token < wanted_tokens:
+            require_cache(free // per_token, per_token, free)
+        fitting = min(fitting, free // per_token)
+    return max(fitting // PAGE, 1) + SCRATCH + 1
 
 
 def create_runner(
@@ -63,6 +77,14 @@ def create_runner(
     )
 
     return GraphRunner(weights, stops, seats, pages, context, Options(captured=captured, drafting=drafting))
+
+
+def _cache_bytes(weights: Weights, drafting: Drafting | None) -> dict[torch.device, int]:
+    """Bytes of keys and values of one token on each device that has any."""
+    each = weights.shape.cache_bytes(weights.dtype) // weights.shape.layers
+    needed = {device: layers * each for device, layers in weights.layers_on.items()}
+    needed[weights.device] += drafting.cache_bytes if drafting else 0
+    return {device: count for device, count in needed.items() if count}
 
 
 def _expects_gpu() -> bool:

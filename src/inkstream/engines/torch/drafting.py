@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inkstream.engines.torch import scheduler
-from inkstream.engines.torch.forward import Weights, hidden_states
+from inkstream.engines.torch.forward import Operations, Weights, hidden_states
 from inkstream.engines.torch.plain import KeyValues, PlainAttend, PlainOperations, Stretch
 from inkstream.engines.torch.rules import Kind
 from inkstream.engines.torch.sampler import RuleTable, draw
@@ -44,9 +44,9 @@ class Drafting:
 class PlainModel:
     """Weights with a cache of their own. Its pages have the numbers that the scheduler gives out."""
 
-    def __init__(self, weights: Weights, pages: int) -> None:
+    def __init__(self, weights: Weights, pages: int, operations: Operations | None = None) -> None:
         self.weights = weights
-        self._operations = PlainOperations()
+        self._operations = operations or PlainOperations()
         self._cache = KeyValues.allocate(weights, pages)
 
     def states(self, parts: Sequence[Part]) -> Tensor:

@@ -30,7 +30,6 @@ from inkstream.engines import (
 from inkstream.engines.logprobs import entry
 from inkstream.engines.torch.cache import Pages
 from inkstream.engines.torch.loading import Launch, Loaded, load_all
-from inkstream.engines.torch.model import preferred
 from inkstream.engines.torch.rules import Rules
 from inkstream.engines.torch.scheduler import End, Likelihood, Scheduler, Sequence, Written
 from inkstream.engines.torch.speculation import Gate
@@ -209,7 +208,7 @@ class _Core:
         ids = self.model.chat.encode(emitted.text) if emitted.ids is None else list(emitted.ids)
         self._checked(ids, "bad_seam", "The ids of the seam are not of this model.")
         answer = Answer(self.model.chat.tokenizer, request.sampling.stop, Emitted(emitted.text, tuple(ids)))
-        wanted = preferred(request.sampling, self.capabilities.defaults)
+        wanted = request.sampling.over(self.capabilities.defaults)
         room = self.capabilities.context_length - len(prompt)
         # What was emitted before may be more tokens than its ids where those come from its text.
         left = min(room - len(ids), room if wanted.max_tokens is None else wanted.max_tokens - emitted.tokens)

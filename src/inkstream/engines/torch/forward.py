@@ -6,8 +6,10 @@ to the operations (``plain`` or ``kernels``), where and how it looks back to ``A
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -82,10 +84,18 @@ class Layer:
     def matrices(self) -> tuple[Linear, ...]:
         return (self.qkv, self.output, self.gate_up, self.down)
 
+    @property
+    def device(self) -> torch.device:
+        return self.input_norm.device
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """``cos`` and ``sin`` are (positions, half of the head's width), float32."""
+    """``cos`` and ``sin`` are (positions, half of the head's width), float32.
+
+    ``embedding`` may have narrower numbers than the rest, where they are the same. Layers may lie on several
+    devices, in order; all else is on ``device``.
+    """
 
     shape: Shape
     embedding: Tensor
@@ -97,11 +107,24 @@ class Weights:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.embedding.dtype
+        return self.norm.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.embedding.device
+        return self.cos.device
+
+    @property
+    def layers_on(self) -> dict[torch.device, int]:
+        """How many layers each device has."""
+        counts = {self.device: 0}
+        for layer in self.layers:
+            counts[layer.device] = counts.get(layer.device, 0) + 1
+        return counts
+
+    def stages(self) -> Iterator[tuple[torch.device, list[int]]]:
+        """Layers that follow each other on one device."""
+        for device, layers in groupby(range(len(self.layers)), lambda index: self.layers[index].device):
+            yield device, list(layers)
 
 
 class Operations(Protocol):
@@ -133,11 +156,25 @@ class Attend(Protocol):
 def hidden_states(weights: Weights, operations: Operations, ids: Tensor, attend: Attend) -> Tensor:
     """The last layer's states of all tokens of a batch, whose rows lie behind each other."""
     epsilon = weights.shape.epsilon
-    residual = weights.embedding[ids]
+    residual = weights.embedding[ids].to(weights.dtype)
     update: Tensor | None = None
-    for index, layer in enumerate(weights.layers):
-        residual, qkv = operations.norm_linear(residual, update, layer.input_norm, layer.qkv, epsilon)
-        update = operations.linear(attend(index, layer, qkv), layer.output)
-        residual, inner = operations.norm_gate(residual, update, layer.inner_norm, layer.gate_up, epsilon)
-        update = operations.linear(inner, layer.down)
-    return operations.norm(residual, update, weights.norm, epsilon)[1]
+    for device, layers in weights.stages():
+        with current(device):
+            residual, update = residual.to(device), None if update is None else update.to(device)
+            for index in layers:
+                layer = weights.layers[index]
+                residual, qkv = operations.norm_linear(residual, update, layer.input_norm, layer.qkv, epsilon)
+                update = operations.linear(attend(index, layer, qkv), layer.output)
+                residual, inner = operations.norm_gate(
+                    residual, update, layer.inner_norm, layer.gate_up, epsilon
+                )
+                update = operations.linear(inner, layer.down)
+    home = weights.device
+    return operations.norm(
+        residual.to(home), None if update is None else update.to(home), weights.norm, epsilon
+    )[1]
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Kernels are launched on the current device, whatever device their tensors are on: make it this one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

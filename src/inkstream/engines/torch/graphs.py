@@ -20,10 +20,9 @@ from inkstream.engines.torch.attention import GRAIN
 from inkstream.engines.torch.batches import ENDS, Batch, DeviceModel, DraftedBatch, Left, State
 from inkstream.engines.torch.cache import pages_for
 from inkstream.engines.torch.drafting import Drafting
-from inkstream.engines.torch.forward import Linear, Operations, Weights
+from inkstream.engines.torch.forward import Linear, Operations, Weights, current
 from inkstream.engines.torch.kernels import FusedOperations
 from inkstream.engines.torch.outcomes import Part, fetched
-from inkstream.engines.torch.plain import KeyValues
 from inkstream.engines.torch.rules import Kind
 from inkstream.engines.torch.runner import Outcome
 from inkstream.engines.torch.sampler import RuleTable, draw
@@ -52,7 +51,10 @@ class Options:
 
 
 class GraphRunner:
-    """``ahead`` 1: while the host looks at the tokens of one step, the GPU has the next one."""
+    """``ahead`` 1: while the host looks at the tokens of one step, the GPU has the next one.
+
+    Where layers lie on several GPUs nothing is captured: torch keeps the memory of a graph on one of them.
+    """
 
     ahead = 1
 
@@ -67,7 +69,9 @@ class GraphRunner:
     ) -> None:
         """Captures every size of batch, which takes some seconds."""
         options = options or Options()
-        with torch.inference_mode():
+        if len(list(weights.stages())) > 1:
+            options = replace(options, captures=False)
+        with torch.inference_mode(), current(weights.device):
             self._state = _state(weights, stops, seats, pages, context, options)
             self._batch_of: dict[tuple[int, int], Batch] = {}
             self._drafted_of: dict[int, DraftedBatch] = {}
@@ -78,7 +82,7 @@ class GraphRunner:
         return Limits(seats, MIXED_FILL, FILL_SIZES[-1], GRAIN, ENDS, width)
 
     def launch(self, step: Step) -> Outcome:
-        with torch.inference_mode():
+        with torch.inference_mode(), current(self._state.device):
             self._seat(step.seated)
             self._place(step.placed)
             rows = [sequence for sequence, _ in step.rows]
@@ -187,19 +191,16 @@ def _state(
     device, drafting = weights.device, options.drafting
     small = drafting.model if drafting else None
 
-    def model(of: Weights) -> DeviceModel:
-        return DeviceModel(of, KeyValues.allocate(of, pages))
-
     # A row that is at its end may be computed once more: what it would write lies behind the context.
     history = torch.zeros(seats + 1, context + 2 * WIDTH, dtype=torch.int32, device=device)
     return State(
-        model(weights),
+        DeviceModel.of(weights, pages),
         options.operations or FusedOperations(),
         RuleTable(seats + 1, weights.shape.vocabulary, stops, device),
         Places(*(torch.zeros(seats + 1, dtype=torch.int64, device=device) for _ in range(3))),
         torch.zeros(seats + 1, pages_for(context), dtype=torch.int32, device=device),
         nobody=seats,
-        small=model(_fitted(small, weights.shape.vocabulary)) if small else None,
+        small=DeviceModel.of(_fitted(small, weights.shape.vocabulary), pages) if small else None,
         history=history if drafting and small is None else None,
     )
 

@@ -16,10 +16,17 @@ import torch
 from inkstream import machine
 from inkstream.engines import Capabilities, Phase, Sampling, Status
 from inkstream.engines.torch.cache import PAGE, SCRATCH
-from inkstream.engines.torch.device import choose_device, create_runner, default_slots, pages_that_fit
-from inkstream.engines.torch.memory import require_room, within_memory
-from inkstream.engines.torch.model import Model, load, load_drafting, native_dtype, preferred
-from inkstream.engines.torch.packed import can_pack, packed
+from inkstream.engines.torch.device import (
+    choose_device,
+    create_runner,
+    default_slots,
+    pages_that_fit,
+    spread_over,
+)
+from inkstream.engines.torch.forward import Weights
+from inkstream.engines.torch.memory import require_room, weights_bytes, within_memory
+from inkstream.engines.torch.model import Model, load, load_drafting, native_dtype
+from inkstream.engines.torch.packed import can_pack, narrowed, packed
 from inkstream.engines.torch.quantized import SHARES, quantizer
 from inkstream.engines.torch.runner import Runner
 
@@ -77,6 +84,7 @@ class Stage:
     end: float
 
 
+DEQUANTISING = Stage("dequantising the weights", "反量化权重", 0.0, 0.5)
 READING = Stage("reading the weights", "读取权重", 0.0, 0.6)
 PLACING = Stage("placing the weights", "放置权重", 0.6, 0.7)
 CAPTURING = Stage("capturing graphs", "捕获计算图", 0.7, 1.0)
@@ -92,15 +100,28 @@ def load_all(launch: Launch, tell: Tell) -> Loaded:
 
     device = choose_device(launch.device)
     dtype = DTYPES.get(launch.dtype) or native_dtype(device, is_quantized=bool(launch.quantize))
+    share = SHARES.get(launch.quantize, 1.0)
+    devices = spread_over(device, launch.device, weights_bytes(launch.path, device, dtype, share))
     packs = not launch.quantize and can_pack(device, dtype)
     quantize = packed if packs else quantizer(launch.quantize, device)
     if device.type == "cpu":
         torch.set_num_threads(launch.threads or machine.spare_cores())
     with within_memory(launch.path, device):
-        require_room(launch.path, device, dtype, SHARES.get(launch.quantize, 1.0))
-        model = load(launch.path, device, dtype, launch.sha256, at(READING), at(PLACING), quantize)
+        require_room(launch.path, devices, dtype, share)
+        model = load(
+            launch.path,
+            device,
+            dtype,
+            launch.sha256,
+            read=at(READING if launch.path.is_dir() else replace(READING, begin=DEQUANTISING.end)),
+            placed=at(PLACING),
+            quantize=quantize,
+            dequantised=at(DEQUANTISING),
+            others=devices[1:],
+        )
         if packs:
-            model = replace(model, weights=replace(model.weights, head=packed(model.weights.head)))
+            model = replace(model, weights=_packed(model.weights))
+        _tell_where(model.weights)
         drafting = load_drafting(model, device, launch.draft_model, ngram=launch.ngram)
         slots, context = launch.slots or default_slots(device), min(launch.context, model.positions)
         pages = pages_that_fit(model.weights, launch.cache_tokens or slots * context, drafting)
@@ -109,6 +130,19 @@ def load_all(launch: Launch, tell: Tell) -> Loaded:
         )
     about = _capabilities(launch, model, slots, pages)
     return Loaded(model, runner, pages, replace(about, speculation=drafting.name if drafting else None))
+
+
+def _packed(weights: Weights) -> Weights:
+    is_tied = weights.head.weight is weights.embedding
+    embedding = narrowed(weights.embedding) if is_tied else weights.embedding
+    return replace(weights, embedding=embedding, head=packed(weights.head))
+
+
+def _tell_where(weights: Weights) -> None:
+    """Where one device does not have all of it, everybody is to know: nothing is captured then."""
+    if len(weights.layers_on) > 1:
+        homes = ", ".join(f"{layers} on {device}" for device, layers in weights.layers_on.items())
+        logger.warning("one GPU does not hold the model; its layers are spread: %s", homes)
 
 
 def _status(stage: Stage, done: int, total: int) -> Status:
@@ -132,5 +166,5 @@ def _capabilities(launch: Launch, model: Model, slots: int, pages: int) -> Capab
         slots=slots,
         continues="ids",
         exact_seam=dtype == "torch.float32" and not launch.quantize,
-        defaults=preferred(launch.defaults, model.defaults),
+        defaults=launch.defaults.over(model.defaults),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,9 +24,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What can be taken on the device now."""
+    """What can be taken on the device now; of a GPU no more than this process may have."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        index = device.index or 0
+        free, total = torch.cuda.mem_get_info(index)
+        allowed = torch.cuda.get_per_process_memory_fraction(index) * total
+        return int(min(free, allowed - torch.cuda.memory_reserved(index)))
     return machine.memory().available_bytes
 
 
@@ -46,20 +49,26 @@ def within_memory(path: Path, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def require_room(path: Path, device: torch.device, dtype: torch.dtype, share: float = 1.0) -> None:
-    """Refuse what the system would end with a kill. Raises ModelError.
-
-    ``share`` is what quantised weights take of the whole ones, which main memory holds first all the same.
+def weights_bytes(path: Path, device: torch.device, dtype: torch.dtype, share: float = 1.0) -> float:
+    """What the weights will take. ``share`` is what quantised ones take of the whole ones, which main memory
+    holds first all the same. Raises ModelError.
     """
-    numbers, free = elements(path), free_bytes(device)
-    needed = numbers * dtype.itemsize * (share if device.type == "cuda" else 1.0)
+    each: int = dtype.itemsize
+    return elements(path) * each * (share if device.type == "cuda" else 1.0)
+
+
+def require_room(path: Path, devices: Sequence[torch.device], dtype: torch.dtype, share: float = 1.0) -> None:
+    """Refuse what the system would end with a kill. Raises ModelError. ``share`` as in ``weights_bytes``."""
+    (device, *others), numbers = devices, elements(path)
+    free, needed = sum(map(free_bytes, devices)), weights_bytes(path, device, dtype, share)
     if needed <= free:
         return
+    where = f"{device} and {len(others)} more" if others else str(device)
     half = "--dtype bfloat16 takes half of that" if dtype is torch.float32 else ""
     fitting = f"{free / 2e9:.1f} billion parameters fit in 16 bits ('inkstream models' lists models)"
     raise ModelError(
         f"{path.name} needs {needed / GIB:.1f} GiB for its {numbers / 1e9:.1f} billion "
-        f"parameters in {str(dtype).removeprefix('torch.')}, and {device} has {free / GIB:.1f} GiB free. "
+        f"parameters in {str(dtype).removeprefix('torch.')}, and {where} has {free / GIB:.1f} GiB free. "
         f"{'; '.join(filter(None, (half, fitting)))}{_elsewhere(device)}.",
         code="model_too_large",
     )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from tqdm import tqdm
@@ -23,7 +25,7 @@ from inkstream.engines import Sampling
 from inkstream.engines.torch.chat import Chat
 from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
-from inkstream.engines.torch.memory import is_out_of_memory
+from inkstream.engines.torch.memory import free_bytes, is_out_of_memory
 from inkstream.engines.torch.quantized import Quantize
 from inkstream.errors import ModelError
 
@@ -49,6 +51,9 @@ SILENT_MODEL = Sampling(
 """For a model whose files recommend nothing."""
 
 SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+BAR = re.compile(r"\| (\d+)/(\d+) \[")
+"""What a progress bar of tqdm says of how many of how many."""
+
 READ_BYTES = 1 << 22
 
 
@@ -80,23 +85,26 @@ def load(
     read: Heard = nobody,
     placed: Heard = nobody,
     quantize: Quantize = lambda linear: linear,
+    dequantised: Heard = nobody,
+    others: Sequence[torch.device] = (),
 ) -> Model:
     """From a folder as transformers saves them, or from a GGUF file. Raises ModelError.
 
-    ``checksum`` of the weights spares computing it. ``read`` hears of tensors, ``placed`` of layers.
+    ``checksum`` of the weights spares computing it. ``read`` hears of tensors, ``placed`` of layers, and
+    ``dequantised`` of a GGUF file's tensors before. ``others`` are further devices for layers.
     """
     folder, source = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
     config = _translated(path, lambda: AutoConfig.from_pretrained(folder, **source))
     require_supported(config)
     kept = dtype or native_dtype(device)
-    with _watched(read):
+    with _watched(read), _overheard(dequantised):
         pretrained = _translated(
             path, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=kept, **source)
         )
     tokenizer = _translated(path, lambda: AutoTokenizer.from_pretrained(folder, **source))
     return Model(
         name=path.stem if source else path.name,
-        weights=take_weights(pretrained, device, placed, quantize),
+        weights=take_weights(pretrained, device, placed, quantize, others),
         chat=Chat(tokenizer),
         stops=_stops(pretrained.generation_config, tokenizer),
         defaults=_recommended(pretrained.generation_config),
@@ -145,11 +153,16 @@ def require_supported(config: Any) -> None:
 
 
 def take_weights(
-    pretrained: Any, device: torch.device, placed: Heard = nobody, quantize: Quantize = lambda linear: linear
+    pretrained: Any,
+    device: torch.device,
+    placed: Heard = nobody,
+    quantize: Quantize = lambda linear: linear,
+    others: Sequence[torch.device] = (),
 ) -> Weights:
     """Move the weights of a transformers model to the device, joined; the model is empty afterwards.
 
-    ``quantize`` is applied to the matrices of the layers, on the device.
+    ``quantize`` is applied to the matrices of the layers, on the device. Layers are spread over it and the
+    ``others``, in order.
     """
     config, body = pretrained.config, pretrained.model
     shape = Shape(
@@ -168,10 +181,22 @@ def take_weights(
         is_tied = pretrained.lm_head.weight is body.embed_tokens.weight
         head = Linear(embedding if is_tied else pretrained.lm_head.weight.to(device))
         layers = []
-        for layer in body.layers:
-            layers.append(_take_layer(layer, device, quantize))
+        # What is on the first device already leaves less of it for layers.
+        homes = spread([(each, free_bytes(each)) for each in (device, *others)], shape.layers)
+        for layer, home in zip(body.layers, homes, strict=True):
+            layers.append(_take_layer(layer, home, quantize))
             placed(len(layers), shape.layers)
         return Weights(shape, embedding, tuple(layers), body.norm.weight.to(device), head, cos, sin)
+
+
+def spread(devices: Sequence[tuple[torch.device, int]], layers: int) -> list[torch.device]:
+    """Where each layer goes: in order, to each device as many as its free bytes are a part of all."""
+    homes: list[torch.device] = []
+    until, total = 0, sum(free for _, free in devices)
+    for device, free in devices[:-1]:
+        until += free
+        homes += [device] * (round(layers * until / max(total, 1)) - len(homes))
+    return homes + [devices[-1][0]] * (layers - len(homes))
 
 
 def _take_layer(layer: Any, device: torch.device, quantize: Quantize) -> Layer:
@@ -230,12 +255,6 @@ def _recommended(generation: Any) -> Sampling:
     return replace(SILENT_MODEL, **{"temperature": 1.0, "top_p": 1.0, "top_k": 50} | told)
 
 
-def preferred(wanted: Sampling, over: Sampling) -> Sampling:
-    """``wanted`` where it says something, else ``over``."""
-    told = {f.name: value for f in fields(wanted) if (value := getattr(wanted, f.name)) not in (None, ())}
-    return replace(over, **told)
-
-
 def _checksum(path: Path) -> str:
     digest = hashlib.sha256()
     for file in _weight_files(path):
@@ -267,6 +286,34 @@ def _watched(read: Heard) -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_tqdm_hook(before)
+
+
+@contextmanager
+def _overheard(heard: Heard) -> Iterator[None]:
+    """Hear of the bar that transformers draws by itself, past its own hook, while it dequantises."""
+    with redirect_stderr(_Bars(heard, sys.stderr)):
+        yield
+
+
+class _Bars(io.StringIO):
+    """Stands in for the console: takes the bars, and passes on all else."""
+
+    def __init__(self, heard: Heard, behind: TextIO) -> None:
+        super().__init__()
+        self._heard, self._behind = heard, behind
+        self._is_bar = False
+
+    def write(self, text: str) -> int:
+        """A bar's last line end comes by itself, as that of a warning does."""
+        if found := BAR.search(text):
+            self._heard(int(found[1]), int(found[2]))
+        self._is_bar = bool(found) or (self._is_bar and not text.strip())
+        if not self._is_bar:
+            self._behind.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._behind.flush()
 
 
 def _translated(path: Path, read: Callable[[], Any]) -> Any:

@@ -31,5 +31,17 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype is torch.float32 and torch.backends.mkldnn.is_available()
 
 
+def narrowed(embedding: Tensor) -> Tensor:
+    """In 16 bits where that changes no number, as with weights that were saved in 16 bits.
+
+    A head that is the embedding is packed, and rows cannot be looked up in what is packed: both are kept.
+    """
+    for dtype in (torch.bfloat16, torch.float16):
+        narrow = embedding.to(dtype)
+        if torch.equal(narrow.to(embedding.dtype), embedding):
+            return narrow
+    return embedding
+
+
 def packed(linear: Linear) -> Linear:
     return PackedLinear(torch.ops.mkldnn._reorder_linear_weight(linear.weight, ROWS), linear.bias)

@@ -30,8 +30,8 @@ class KeyValues:
         size = (pages, shape.key_heads, PAGE, shape.head_width)
 
         def tensors() -> tuple[Tensor, ...]:
-            layers = range(shape.layers)
-            return tuple(torch.zeros(size, dtype=weights.dtype, device=weights.device) for _ in layers)
+            devices = [layer.device for layer in weights.layers]
+            return tuple(torch.zeros(size, dtype=weights.dtype, device=device) for device in devices)
 
         return cls(tensors(), tensors())
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inkstream.engines.torch.cache import SCRATCH
 from inkstream.engines.torch.drafting import Drafter, Drafting, Lookup, Part, PlainModel, SmallModel
-from inkstream.engines.torch.forward import Weights
+from inkstream.engines.torch.forward import Operations, Weights
 from inkstream.engines.torch.plain import Stretch
 from inkstream.engines.torch.sampler import RuleTable, draw, told_of
 from inkstream.engines.torch.scheduler import Drawn, Likelihood, Limits, Step
@@ -50,14 +50,15 @@ class PlainRunner:
         seats: int,
         pages: int,
         drafting: Drafting | None = None,
+        operations: Operations | None = None,
     ) -> None:
         self._drafter: Drafter | None = None
         self._width = WIDTH if drafting else 1
         with torch.inference_mode():
-            self._models = [PlainModel(weights, pages)]
+            self._models = [PlainModel(weights, pages, operations)]
             self._table = RuleTable(seats, weights.shape.vocabulary, stops, weights.device)
             if drafting and drafting.model:
-                self._models.append(PlainModel(drafting.model, pages))
+                self._models.append(PlainModel(drafting.model, pages, operations))
                 self._drafter = SmallModel(self._models[1], self._table)
             elif drafting:
                 self._drafter = Lookup()

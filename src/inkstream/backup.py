@@ -1,0 +1,222 @@
+"""``inkstream backup`` and ``inkstream restore``: chats, answers and users of a data folder in one file.
+
+A backup is made beside a server that goes on: it is a ZIP archive of the three databases as they were at one
+moment. Answers that were being written then are written on by the server that the backup is restored for.
+Models are not in it, nor is what a folder makes anew by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
+
+from inkstream import __version__, database
+from inkstream.accounts import schema as accounts
+from inkstream.errors import ConfigError, LogError, LogUnwritable
+from inkstream.history import schema as history
+from inkstream.log import schema as log
+from inkstream.log.sqlite import lock_folder
+
+MANIFEST = "backup.json"
+FORMAT = "inkstream-backup"
+VERSION = 1
+SIDE_FILES = ("", "-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the databases. ``newest`` is the newest version of its tables that is known here."""
+
+    file: str
+    newest: int
+
+
+LOG = Part(log.FILE, log.VERSION)
+PARTS = (LOG, Part(history.FILE, history.VERSION), Part(accounts.FILE, accounts.VERSION))
+
+
+def back_up(folder: Path, target: Path) -> None:
+    """Write a new file for its owner alone, and nothing if that fails.
+
+    Raises ConfigError where there is nothing to back up, or the file is there already; LogUnwritable,
+    LogError.
+    """
+    if not (folder / LOG.file).exists():
+        raise ConfigError(f"{folder} holds nothing to back up.", code="nothing_there")
+    with _translated(target), _created(target) as file, _workshop(target.parent) as work:
+        with _snapshot(folder) as sources:
+            for part, source in sources.items():
+                database.require_known(source, folder / part.file, part.newest)
+                _copy(source, work / part.file)
+        _pack(work, [part.file for part in sources], file)
+
+
+def restore(source: Path, folder: Path) -> None:
+    """Put a backup into a folder that holds no databases. It gets all of them, or stays as it was.
+
+    Raises ConfigError for a file that is no backup or is damaged, and for a folder with databases;
+    FolderInUse, LogUnwritable, and LogError for a backup of a newer version.
+    """
+    lock = lock_folder(folder)
+    try:
+        with _translated(source), _workshop(folder) as work:
+            _require_room(folder)
+            for part in _unpack(source, work):
+                os.replace(work / part.file, folder / part.file)
+            _sync(folder)
+    finally:
+        lock.release()
+
+
+# Making
+
+
+@contextmanager
+def _snapshot(folder: Path) -> Iterator[dict[Part, sqlite3.Connection]]:
+    """The databases, as all of them are at one moment for as long as the block runs."""
+    parts = [part for part in PARTS if (folder / part.file).exists()]
+    with ExitStack() as stack:
+        sources = {part: stack.enter_context(closing(_open(folder / part.file))) for part in parts}
+        with closing(_open(folder / LOG.file)) as holder:
+            # The history may be behind the log and never ahead, so the log stands still for the moment.
+            holder.execute("BEGIN IMMEDIATE")
+            for source in sources.values():
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # reading begins here
+        yield sources
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10.0
+    )
+
+
+def _copy(source: sqlite3.Connection, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as target:
+        source.backup(target)
+    _require_sound(path)
+
+
+def _pack(work: Path, files: list[str], file: BinaryIO) -> None:
+    told = {"format": FORMAT, "version": VERSION, "made_at": time.time(), "made_by": __version__}
+    with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr(MANIFEST, json.dumps({**told, "files": files}))
+        for name in files:
+            archive.write(work / name, name)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _created(target: Path) -> Iterator[BinaryIO]:
+    """A new file, which is gone again if the block fails."""
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{target} is there already. Choose another name.", code="file_exists") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+    except BaseException:
+        target.unlink()
+        raise
+
+
+# Restoring
+
+
+def _require_room(folder: Path) -> None:
+    for part in PARTS:
+        for suffix in SIDE_FILES:
+            path = folder / f"{part.file}{suffix}"
+            if path.exists():
+                raise ConfigError(
+                    f"{path} is there already. Restore into another folder with --data-dir, or move it away.",
+                    code="file_exists",
+                )
+
+
+def _unpack(source: Path, work: Path) -> list[Part]:
+    """All databases of a backup, whole and of versions that are known."""
+    with ZipFile(source) as archive:
+        parts = _parts_of(archive, source)
+        for part in parts:
+            with archive.open(part.file) as packed, (work / part.file).open("xb") as file:
+                shutil.copyfileobj(packed, file, 1 << 20)  # which compares the checksum
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(work / part.file, 0o600)
+            with closing(_open(work / part.file)) as db:
+                database.require_known(db, source / part.file, part.newest)
+            _require_sound(work / part.file)
+    return parts
+
+
+def _parts_of(archive: ZipFile, source: Path) -> list[Part]:
+    try:
+        told = json.loads(archive.read(MANIFEST))
+        format_, version, files = told["format"], told["version"], set(told["files"])
+    except (KeyError, TypeError, ValueError):
+        format_, version, files = None, 0, set[str]()
+    parts = [part for part in PARTS if part.file in files]
+    if format_ != FORMAT or LOG not in parts:
+        raise _no_backup(source)
+    if version > VERSION or len(parts) != len(files):
+        raise LogError(f"{source} was made by a newer inkstream. Update inkstream.", code="log_too_new")
+    return parts
+
+
+def _require_sound(path: Path) -> None:
+    """Raises sqlite3.DatabaseError."""
+    with closing(_open(path)) as db:
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"{path.name} is damaged: {found}")
+
+
+def _no_backup(source: Path) -> ConfigError:
+    return ConfigError(f"{source} is no backup of inkstream, or a damaged one.", code="bad_backup")
+
+
+# Both
+
+
+@contextmanager
+def _workshop(folder: Path) -> Iterator[Path]:
+    """A folder on the same disk, which is gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".inkstream-") as work:
+        yield Path(work)
+
+
+@contextmanager
+def _translated(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (BadZipFile, zlib.error, EOFError) as error:
+        raise _no_backup(file) from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}.", code="not_found") from error
+    except (OSError, sqlite3.Error) as error:
+        raise LogUnwritable(f"{file}: {error}") from error
+
+
+def _sync(folder: Path) -> None:
+    """That the names are there survives a power cut; on Windows a folder cannot be synchronised."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
