@@ -36,7 +36,7 @@ def client(live: Live) -> httpx.AsyncClient:
 
 
 async def test_the_live_feed_tells_what_is_in_the_engine_once_it_is_ready(tmp_path: Path) -> None:
-    script = Script(load_seconds=0.3, context=512)
+    script = Script(load_seconds=2, context=512)
     async with (
         serving(tmp_path, script) as live,
         client(live) as http,

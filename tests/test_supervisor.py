@@ -371,10 +371,10 @@ async def test_no_engine_outlives_a_killed_parent(story: Story, engine: str) -> 
 async def test_a_gateway_may_take_its_leave_of_a_killed_parent(story: Story) -> None:
     polite = "def on_end():\n    tell('leaves')\n    os.kill(os.getpid(), signal.SIGTERM)\n"
     stubborn = "def on_end(): tell('leaves')\n"
-    for behaviour in (polite, stubborn):
+    for count, behaviour in enumerate((polite, stubborn), 1):
         async with parent(story.child("gateway", behaviour + SERVE), None) as process:
             process.kill()
-        gateway = (await story.until("gateway", "leaves"))[-1]
+        gateway = (await story.until("gateway", "leaves", count))[-1]
         await until(partial(is_dead, gateway["pid"]))
     assert len(story.lines("gateway", "leaves")) == 2
     assert len(story.lines("gateway", "stopped by")) == 1
