@@ -55,7 +55,7 @@ async def lumps(url: str, *options: str) -> list[tuple[float, int]]:
 
 def assert_flowing(found: list[tuple[float, int]]) -> None:
     """No proxy has waited for more: lumps come of a busy machine alone."""
-    assert len(found) > TOKENS / 2, found
+    assert len(found) > TOKENS / 4, found
     assert found[-1][0] - found[0][0] > SECONDS / 2
 
 

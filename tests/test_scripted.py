@@ -294,7 +294,7 @@ async def test_the_end_of_the_engine_is_a_status() -> None:
 
 
 async def test_a_thousand_answers_at_once_cost_no_thread_and_starve_nobody() -> None:
-    engine = Scripted(Script(answer_tokens=30, tokens_per_second=60, slots=1000))
+    engine = Scripted(Script(answer_tokens=120, tokens_per_second=60, slots=1000))
     request = await asked(engine)
     threads = threading.active_count()
     calls = [Call(engine, request) for _ in range(1000)]

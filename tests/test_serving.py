@@ -102,7 +102,7 @@ async def test_who_is_unanswered_when_the_server_stops_is_told_to_come_again(tmp
                 await client.get("/healthz")  # what it is answered behind has been read
                 process.send_signal(signal.SIGTERM)
                 reply = await answer
-        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "restarting")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "shutting_down")
         assert int(reply.headers["retry-after"]) == 1
         assert process.stderr is not None
         assert "Traceback" not in (await process.stderr.read()).decode()

@@ -102,7 +102,7 @@ class Overloaded(Refused):
 class Closing(Overloaded):
     """The server goes down with the request unanswered. Nobody can say whether it was carried out."""
 
-    code = "restarting"
+    code = "shutting_down"
 
     def __init__(self) -> None:
         super().__init__("the server is stopping. Ask its successor in a moment.", retry_after_seconds=1)

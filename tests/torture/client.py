@@ -55,7 +55,7 @@ class Client:
                 said = f"{method} {path} was answered {response.status_code}: {response.text[:200]}"
                 if response.status_code in HOPELESS:
                     raise RuntimeError(said)
-                if "restarting" not in said:
+                if "shutting_down" not in said:
                     self._blame(said)
                 await asyncio.sleep(1)
             self.repeats += 1

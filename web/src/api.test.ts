@@ -40,7 +40,7 @@ test.each([
   ['a proxy of few words', () => new Response('', { status: 503 }), 'offline', 'offline', 0],
   [
     'a server that stops',
-    () => new Response('{"error": {"code": "restarting"}}', { status: 503 }),
+    () => new Response('{"error": {"code": "shutting_down"}}', { status: 503 }),
     'offline',
     'offline',
     0,

@@ -317,7 +317,7 @@ async function errorOf(response: Response): Promise<ApiError> {
   const { status } = response
   const { code, message } = await told(response)
   const retryAfterMs = 1_000 * Number(response.headers.get('Retry-After') ?? 0) || 0
-  if (FROM_A_PROXY.has(status) || (status >= 500 && (code === '' || code === 'restarting'))) {
+  if (FROM_A_PROXY.has(status) || (status >= 500 && (code === '' || code === 'shutting_down'))) {
     return new ApiError('offline', 'offline', message, retryAfterMs)
   }
   if (status === 401) return new ApiError('forbidden', code || 'unauthorized', message)

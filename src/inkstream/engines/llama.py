@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from typing import Any, Self
 
 import orjson
@@ -39,9 +38,10 @@ from inkstream.engines import (
 from inkstream.engines.llama_client import LlamaClient, failure
 from inkstream.engines.llama_prompts import LlamaPrompts
 from inkstream.engines.llama_server import Launch, LlamaServer, read_header, read_through
+from inkstream.engines.loadable import Loadable
 from inkstream.engines.logprobs import Likelihood, entry
 from inkstream.engines.stops import StopMatcher
-from inkstream.errors import EngineFailed, EngineLost, InkstreamError
+from inkstream.errors import EngineFailed, EngineLost
 
 __all__ = ["Launch", "LlamaEngine"]
 
@@ -60,10 +60,11 @@ PARAMETERS = {
 }
 
 
-class LlamaEngine:
+class LlamaEngine(Loadable):
     """Made by ``local`` or ``remote``. Nothing happens before ``load``; ``status`` tells how that goes."""
 
     def __init__(self, launch: Launch | None, url: str, key: str, model: str, defaults: Sampling) -> None:
+        super().__init__(Status(Phase.LOADING if launch else Phase.CONNECTING))
         self._launch, self._model, self._defaults = launch, model, defaults
         self._server: LlamaServer | None = None
         self._client = LlamaClient(url, key, self._lost) if url else None
@@ -72,8 +73,6 @@ class LlamaEngine:
         self._quantization: str | None = None
         self._capabilities: Capabilities | None = None
         self._slots = asyncio.Semaphore(1)
-        self._status = Status(Phase.LOADING if launch else Phase.CONNECTING)
-        self._changed = asyncio.Event()
 
     @classmethod
     def local(cls, launch: Launch, model: str = "", defaults: Sampling | None = None) -> Self:
@@ -85,55 +84,19 @@ class LlamaEngine:
         """A llama-server that somebody else runs."""
         return cls(None, url, key, model, defaults or Sampling())
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self.load()
-        except BaseException:
-            await self.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    @asynccontextmanager
-    async def loading(self) -> AsyncGenerator[Self]:
-        """The engine loads while the block runs, and is closed at its end; ``status`` tells of a failure."""
-        task = asyncio.create_task(self._load_quietly())
-        try:
-            yield self
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            await self.aclose()
-            if not task.cancelled():
-                task.result()
-
-    async def load(self) -> None:
+    async def _load(self) -> None:
         """Start the server, if it is ours, and wait until it is ready; for a remote one without limit.
 
         While the native part loads, the event loop of this process stands still. Reading the file
         beforehand, which the status follows, makes that short. Raises ModelError, or EngineFailed where a
         remote server refuses us.
         """
-        try:
-            if self._launch:
-                await self._start(self._launch)
-            while self._status.phase in (Phase.LOADING, Phase.CONNECTING):
-                if not await self._try_connect():
-                    await asyncio.sleep(POLL_SECONDS)
-            self.describe()  # raises where somebody closed us meanwhile
-        except InkstreamError as error:
-            self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
-            raise
-
-    async def _load_quietly(self) -> None:
-        with suppress(InkstreamError):
-            await self.load()
-
-    @property
-    def status(self) -> Status:
-        return self._status
+        if self._launch:
+            await self._start(self._launch)
+        while self._status.phase in (Phase.LOADING, Phase.CONNECTING):
+            if not await self._try_connect():
+                await asyncio.sleep(POLL_SECONDS)
+        self.describe()  # raises where somebody closed us meanwhile
 
     async def status_after(self, seen: Status) -> Status:
         """While the server does not answer, it is waiting that tries to reach it again."""
@@ -237,13 +200,6 @@ class LlamaEngine:
             defaults=_defaults(props["default_generation_settings"]["params"], self._defaults),
             quantization=self._quantization,
         )
-
-    def _set(self, status: Status) -> None:
-        if status == self._status or self._status.phase is Phase.GIVEN_UP:
-            return
-        self._status = status
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     async def _primed(self, request: Request, emitted: Emitted) -> tuple[list[int], int]:
         """The ids that the server is to read, and how many it may add to them."""

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import time
 from collections import abc
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Self
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from inkstream.engines import (
     Capabilities,
@@ -27,6 +27,7 @@ from inkstream.engines import (
     Status,
     Take,
 )
+from inkstream.engines.loadable import Loadable
 from inkstream.engines.logprobs import entry
 from inkstream.engines.torch.cache import Pages
 from inkstream.engines.torch.loading import Launch, Loaded, load_all
@@ -35,69 +36,27 @@ from inkstream.engines.torch.scheduler import End, Likelihood, Scheduler, Sequen
 from inkstream.engines.torch.speculation import Gate
 from inkstream.engines.torch.text import Answer
 from inkstream.engines.torch.worker import News, Worker
-from inkstream.errors import EngineFailed, EngineLost, InkstreamError
+from inkstream.errors import EngineFailed, EngineLost
 
 __all__ = ["Launch", "TorchEngine"]
 
 logger = logging.getLogger(__name__)
 
 
-class TorchEngine:
+class TorchEngine(Loadable):
     """Nothing happens before ``load``; ``status`` tells how that goes."""
 
     def __init__(self, launch: Launch) -> None:
+        super().__init__(Status(Phase.LOADING))
         self._launch = launch
-        self._status = Status(Phase.LOADING)
-        self._changed = asyncio.Event()
         self._core: _Core | None = None
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self.load()
-        except BaseException:
-            await self.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    @asynccontextmanager
-    async def loading(self) -> AsyncGenerator[Self]:
-        """The engine loads while the block runs, and is closed at its end; ``status`` tells of a failure."""
-        task = asyncio.create_task(self._load_quietly())
-        try:
-            yield self
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            await self.aclose()
-            if not task.cancelled():
-                task.result()
-
-    async def load(self) -> None:
+    async def _load(self) -> None:
         """Raises ModelError."""
         self._loop = asyncio.get_running_loop()
-        try:
-            loaded = await asyncio.to_thread(load_all, self._launch, self._tell)
-            self._core = _Core(self._launch, loaded, self._lose)
-        except InkstreamError as error:
-            self._set(Status(Phase.GIVEN_UP, code=error.code, message=error.message))
-            raise
+        loaded = await asyncio.to_thread(load_all, self._launch, self._tell)
+        self._core = _Core(self._launch, loaded, self._lose)
         self._set(Status(Phase.READY))
-
-    async def _load_quietly(self) -> None:
-        with suppress(InkstreamError):
-            await self.load()
-
-    @property
-    def status(self) -> Status:
-        return self._status
-
-    async def status_after(self, seen: Status) -> Status:
-        while self._status == seen:
-            await self._changed.wait()
-        return self._status
 
     def describe(self) -> Capabilities:
         return self._ready().capabilities
@@ -146,13 +105,6 @@ class TorchEngine:
         self._set(status)
         if self._core is not None:
             self._core.lose(EngineLost(status.message or "The torch engine was lost."))
-
-    def _set(self, status: Status) -> None:
-        if status == self._status or self._status.phase is Phase.GIVEN_UP:
-            return
-        self._status = status
-        self._changed.set()
-        self._changed = asyncio.Event()
 
 
 class _Core:
