@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browsing import CHROMIUM, FLAGS, SHOWN, Server, ask, until, until_longer
+from tests.browsing import CHROMIUM, FLAGS, SHOWN, Serve, Server, ask, until, until_longer
 
 pytestmark = pytest.mark.real
 
@@ -236,3 +236,17 @@ def test_a_question_goes_to_the_top_and_its_answer_grows_without_motion(
     until(page, f"() => ({asked})() < 0")
     until(page, IS_AT_END)
     leave(page)
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_thinking_that_folds_takes_nobody_from_the_end(serve: Serve, browser: Browser, locale: str) -> None:
+    server = serve({"answer": "A line of its own. " * 150, "think": True, "tokens_per_second": 60})
+    context = browser.new_context(viewport={"width": 390, "height": 700}, locale=locale)
+    page = context.new_page()
+    page.goto(server.url)
+    ask(page)
+    expect(page.locator("details.thinking:not([open])")).to_be_visible()
+    until(page, f"() => {TOP} > 300")
+    expect(page.get_by_test_id("jump")).to_have_count(0)
+    until(page, IS_AT_END)
+    context.close()

@@ -34,8 +34,8 @@ export function scrolled(pin: Pin, position: Position): Pin {
   const { top, content } = position
   const toEnd = content - position.view - top
   const isUp = top < pin.top - DRIFT_PX && toEnd > DRIFT_PX
-  // Content that shrinks pushes the position up, and nobody scrolled. By much it may have shrunk further and grown again.
-  const isPushed = content < pin.content - NEAR_PX || (content < pin.content && toEnd <= DRIFT_PX)
+  // Content that shrinks pushes the position up, and nobody scrolled. It may have shrunk further and grown again.
+  const isPushed = content < pin.content
   if (isUp && !isPushed) return { follows: false, top, content }
   // Who holds on to something at the end has not come back to it.
   const isBack = top > pin.top && toEnd <= NEAR_PX
@@ -136,49 +136,46 @@ export function stick(
   }
 }
 
-/** The empty room below a question at the top. It is no part of the content, so its size disturbs nobody. */
+/**
+ * The empty room below a question at the top, as the least height of the content: it fills without any motion,
+ * and where something in it shrinks (thinking that is folded) the browser has no reason to push the position up.
+ */
 class Room {
   readonly #scroller: HTMLElement
   readonly #content: HTMLElement
-  readonly #space: HTMLElement
   #find: (() => HTMLElement | null) | null = null
-  #height = 0
+  #least = ''
 
   constructor(scroller: HTMLElement, content: HTMLElement) {
     this.#scroller = scroller
     this.#content = content
-    this.#space = scroller.ownerDocument.createElement('div')
   }
 
   make(find: () => HTMLElement | null): void {
     this.#find = find
-    this.#scroller.append(this.#space)
     this.fit()
   }
 
-  /** Shrink by what the answer has grown. */
   fit(): void {
     const question = this.#find?.()
     if (!question) return
-    const from = this.#content.getBoundingClientRect()
     const asked = question.getBoundingClientRect()
+    const above = asked.top - this.#content.getBoundingClientRect().top
     const view = this.#scroller.clientHeight
     // Of a long question the end is what the answer belongs to.
     const hidden = Math.max(0, asked.height - view / 2)
-    const whole = asked.top - from.top + hidden - ABOVE_QUESTION_PX + view
-    this.#set(Math.max(0, whole - from.height))
+    this.#set(`${above + hidden - ABOVE_QUESTION_PX + view}px`)
   }
 
   drop(): void {
     this.#find = null
-    this.#set(0)
-    this.#space.remove()
+    this.#set('')
   }
 
-  #set(height: number): void {
-    if (height === this.#height) return
-    this.#height = height
-    this.#space.style.height = `${height}px`
+  #set(least: string): void {
+    if (least === this.#least) return
+    this.#least = least
+    this.#content.style.minHeight = least
   }
 }
 
