@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from starlette.responses import Response
 
 from inkstream import models
+from inkstream.api.body import StrictJson
+from inkstream.api.description import replies
 from inkstream.api.services import Services, json_response, require_admin, services
 from inkstream.api.shapes import engine_json
 from inkstream.engines import SLOTS
 from inkstream.errors import EngineLost
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", route_class=StrictJson)
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1024)]
 
@@ -29,7 +31,7 @@ class ModelIn(BaseModel):
     now: bool = False
 
 
-@router.get("/models")
+@router.get("/models", responses=replies("models"))
 async def list_models(request: Request) -> Response:
     """The model that answers, what becomes of it, and those that could: on this disk, or by an alias."""
     require_admin(request)
@@ -38,7 +40,7 @@ async def list_models(request: Request) -> Response:
     return json_response(_state(here) | {"models": rows})
 
 
-@router.put("/model", status_code=202)
+@router.put("/model", status_code=202, responses=replies("answering", 409, status=202) | replies("answering"))
 async def switch_model(request: Request, body: ModelIn) -> Response:
     """Begin to switch. 202 tells how it begins, 200 that the model answers already; the live feed goes on."""
     require_admin(request)
@@ -47,7 +49,7 @@ async def switch_model(request: Request, body: ModelIn) -> Response:
     return json_response(_state(here), 202 if has_begun else 200)
 
 
-@router.delete("/model")
+@router.delete("/model", responses=replies("answering", 409))
 async def call_off_switch(request: Request) -> Response:
     """Call the switch off that is under way, as long as the present model answers."""
     require_admin(request)
