@@ -57,7 +57,7 @@ class Served:
     async def until(self, condition: Callable[[Engine], object]) -> list[Engine]:
         """All that is told up to what is waited for."""
         told = []
-        async with asyncio.timeout(30), aclosing(self.news()) as news:
+        async with asyncio.timeout(60), aclosing(self.news()) as news:
             async for engine in news:
                 told.append(engine)
                 if condition(engine):
@@ -65,7 +65,7 @@ class Served:
         raise AssertionError(told[-1])
 
     async def ended(self, message: str) -> dict[str, Any]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 found: dict[str, Any] = (await self.http.get(f"/api/messages/{message}")).json()
                 if found["state"] in ("done", "stopped", "failed"):
@@ -202,7 +202,7 @@ async def test_a_gateway_that_dies_in_mid_switch_comes_back_to_the_model_before(
 async def test_a_question_that_waits_is_put_to_the_new_model_in_its_own_words(
     tmp_path: Path, smollm2: Path, qwen2: Path
 ) -> None:
-    sampling = {"temperature": 0, "max_tokens": 60}
+    sampling = {"temperature": 0, "max_tokens": 200}
     async with llama(tmp_path, smollm2) as it:
         writing = await ask(it.http, "Write a long story.", sampling=sampling)
         await first_text(it.http, writing["run"]["id"])
