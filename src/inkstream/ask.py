@@ -102,7 +102,8 @@ def encode_seam(raw: str | None, chunk: Chunk) -> bytes:
 
 def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
     """All that has been emitted: ``prefix`` and the events' seams. Raises Unreadable."""
-    texts, ids, tokens = [prefix.text], prefix.ids, prefix.tokens
+    texts, tokens = [prefix.text], prefix.tokens
+    ids = None if prefix.ids is None else list(prefix.ids)
     with _reading():
         for event in events:
             if event.kind is not Kind.TEXT:
@@ -110,8 +111,11 @@ def emitted_by(events: Iterable[Event], prefix: Emitted) -> Emitted:
             raw, more_ids, count, *_ = orjson.loads(event.seam)  # earlier versions have a fourth field
             texts.append(event.payload["text"] if raw is None else raw)
             tokens += count
-            ids = None if ids is None or more_ids is None else (*ids, *more_ids)
-    return Emitted("".join(texts), ids, tokens)
+            if more_ids is None:
+                ids = None
+            elif ids is not None:
+                ids += more_ids
+    return Emitted("".join(texts), None if ids is None else tuple(ids), tokens)
 
 
 def _sampling(stored: dict[str, Any]) -> Sampling:

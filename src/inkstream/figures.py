@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import orjson
 
@@ -41,12 +40,10 @@ async def _figures(log: Log, run_id: str) -> dict[str, object]:
     pin = decode_pin(events[0].seam) if events else None
     if run is None or pin is None:
         return {}
-    # Their ids would be put together one by one, and nobody asks for them.
-    prefix = replace(Ask.decode(run.record).prefix, ids=None)
     return {
         "usage": {
             "prompt_tokens": pin.prompt.tokens,
-            "completion_tokens": emitted_by(events, prefix).tokens,
+            "completion_tokens": emitted_by(events, Ask.decode(run.record).prefix).tokens,
             "cached_tokens": 0,
         },
         "timings": {"total_seconds": round(time.time() - run.created_at, 4)},
