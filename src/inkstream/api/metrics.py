@@ -41,7 +41,7 @@ TAKEOVERS = ("engine_lost", "restart", "abandoned")
 STOPS = ("asked", "unread")
 FINISHED = ("stop", "length", "abort", "error")
 FAILURES = ("disk_full", "engine_crashed", "engine_lost", "internal")
-ERRORS = ("queue_full", "too_many_readers", "log_unwritable", "internal")
+ERRORS = ("queue_full", "too_many_readers", "too_many_connections", "log_unwritable", "internal")
 MOST_TOLD_READERS = 3
 
 HISTOGRAMS = (
@@ -146,7 +146,7 @@ class _Told(Collector):
         text = "Answers that were stopped: somebody asked for it, or nobody read them."
         yield _counters("inkstream_stops", text, ("by",), _by_one(_with_zeros(STOPS, tally.stops)))
         errors = _by_one(_with_zeros(ERRORS, self._here.errors))
-        yield _counters("inkstream_errors", "Requests that were answered by an error.", ("code",), errors)
+        yield _counters("inkstream_errors", "Requests that were refused or failed.", ("code",), errors)
 
     def _readers(self) -> Iterator[Metric]:
         tally, living = self._here.streams.tally, self._here.tally.living.values()
