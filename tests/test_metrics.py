@@ -78,6 +78,7 @@ async def test_tokens_are_counted_while_they_are_written(tmp_path: Path) -> None
         later = await until_more(http, "vllm:generation_tokens_total", 50)
         assert 0 < early["vllm:generation_tokens_total"] < later["vllm:generation_tokens_total"]
         assert later["vllm:num_requests_running"] == 1
+        assert early["vllm:kv_cache_usage_perc"] < later["vllm:kv_cache_usage_perc"] < 1
         assert later["inkstream_principals"] == 1
         assert "vllm:request_success_total{finished_reason=abort}" not in later
         await http.post(f"/api/runs/{run}/stop")
@@ -86,6 +87,7 @@ async def test_tokens_are_counted_while_they_are_written(tmp_path: Path) -> None
         assert ended["vllm:generation_tokens_total"] >= later["vllm:generation_tokens_total"]
         assert ended["vllm:request_success_total{finished_reason=abort}"] == 1
         assert ended["inkstream_stops_total{by=asked}"] == 1
+        assert ended["vllm:kv_cache_usage_perc"] == 0
 
 
 async def test_readers_that_come_back_are_counted_with_what_they_are_given(tmp_path: Path) -> None:
@@ -183,7 +185,13 @@ async def test_what_is_refused_before_any_route_is_counted_by_its_code(tmp_path:
         assert await answered(live.port, b"") == 503
         second.close()
         told = await scraped(http)
-    for code in ("body_too_large", "bad_request", "headers_too_large", "request_timeout", "too_many_connections"):
+    for code in (
+        "body_too_large",
+        "bad_request",
+        "headers_too_large",
+        "request_timeout",
+        "too_many_connections",
+    ):
         name = f"inkstream_errors_total{{code={code}}}"
         assert told[name] - before.get(name, 0) == 1, code
 

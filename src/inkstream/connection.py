@@ -67,7 +67,7 @@ class Protocol(HttpToolsProtocol):
     )
 
     def __init__(self, *args: Any, bounds: Bounds, errors: Counter[str], **kwargs: Any) -> None:
-        """``errors`` counts by their codes the requests that are refused here. Any is what uvicorn hands on."""
+        """``errors`` counts, by its code, what is refused here. The rest is uvicorn's own, hence Any."""
         super().__init__(*args, **kwargs)
         self._bounds, self._errors = bounds, errors
         self.on_lost: Callable[[], None] | None = None

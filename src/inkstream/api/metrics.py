@@ -112,6 +112,7 @@ class _Told(Collector):
             told = {"engine": engine.engine, "model_name": model, "quantization": engine.quantization or ""}
             yield _info("inkstream_engine", "What answers now.", told)
             yield _gauge("inkstream_slots", "Answers that are generated at a time, at most.", engine.slots)
+            yield from _cache(model, runs.engine.cache_usage)
         except EngineLost:  # it is on its way: the phase says so
             pass
         inside, waiting = [((model,), admission.inside)], [((model,), admission.waiting)]
@@ -191,6 +192,12 @@ class _Told(Collector):
         for name, text, part in GPU:
             told = [((str(gpu.index), gpu.name), getattr(gpu, part)) for gpu in self._gpus]
             yield _gauges(f"inkstream_gpu_{name}", text, ("gpu", "name"), told)
+
+
+def _cache(model: str, usage: float | None) -> Iterator[Metric]:
+    if usage is not None:
+        text = "Share of the key-value cache that living answers hold; 1 is all of it."
+        yield _gauges("vllm:kv_cache_usage_perc", text, ("model_name",), [((model,), usage)])
 
 
 def _ends(models: Mapping[str, ModelTally]) -> Metric:

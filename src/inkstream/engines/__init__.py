@@ -223,6 +223,11 @@ class Engine(Protocol):
         """Raises EngineLost while the engine is not ready."""
         ...
 
+    @property
+    def cache_usage(self) -> float | None:
+        """The share of the key-value cache that living answers hold, 0…1; None while nobody can say."""
+        ...
+
     async def render(self, messages: Sequence[Message]) -> Prompt:
         """Apply the model's chat template. What users typed is text, never a control token.
 
