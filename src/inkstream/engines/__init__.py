@@ -23,8 +23,9 @@ from inkstream.errors import ModelError
 NGRAM = "ngram"
 """The draft model that is none: what the text has said before is guessed again."""
 
-SLOTS = 4
-"""Answers at a time where the settings do not say: what a CPU computes together without being slow."""
+SLOTS, GPU_SLOTS = 4, 64
+"""Answers at a time where the settings do not say: what a CPU computes together without being slow, and what
+torch lets in on a GPU."""
 
 
 class Phase(StrEnum):
