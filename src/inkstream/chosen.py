@@ -33,9 +33,18 @@ class Chosen:
 def read(folder: Path) -> Chosen | None:
     """What has been chosen; None for nothing, and for what cannot be read."""
     try:
-        return Chosen(**json.loads((folder / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return decode((folder / FILE).read_bytes())
+    except (OSError, ValueError):
         return None
+
+
+def decode(written: bytes) -> Chosen:
+    """Raises ValueError for what ``write`` has not written."""
+    told = json.loads(written)
+    match told:
+        case {"model": str(model), "instead_of": str(instead_of), "trying": str(trying)} if len(told) == 3:
+            return Chosen(model, instead_of, trying)
+    raise ValueError(f"{FILE} tells of no model")
 
 
 def write(folder: Path, chosen: Chosen) -> None:
