@@ -17,8 +17,8 @@ import httpx
 import orjson
 import pytest
 
-from inkstream.accounts import Accounts
 from inkstream import chosen
+from inkstream.accounts import Accounts
 from inkstream.backup import MANIFEST, PARTS, back_up, restore
 from inkstream.chosen import Chosen
 from inkstream.engines.scripted import Script
