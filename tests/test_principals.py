@@ -1,5 +1,5 @@
-"""What is somebody's is nobody else's, through any route. The routes are those of the OpenAPI description, and
-those that the app has beside it.
+"""What is somebody's is nobody else's, through any route. The routes are those of the OpenAPI description
+and those that the app has beside it.
 
 A route that is new is walked through by itself. If it takes a body, or a parameter of a new name, or is left
 out of the description, these tests fail until it is said here what to send.

@@ -1,8 +1,9 @@
 """``inkstream backup`` and ``inkstream restore``: chats, answers and users of a data folder in one file.
 
 A backup is made beside a server that goes on: it is a ZIP archive of the three databases as they were at one
-moment, and of the choice of a model, where one was made while the server ran. Answers that were being written then are written on by the server that the backup is restored for.
-Models themselves are not in it, nor is what a folder makes anew by itself.
+moment, and of the choice of a model, where one was made while the server ran. Answers that were being
+written then are written on by the server that the backup is restored for. Models themselves are not in it,
+nor is what a folder makes anew by itself.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 from inkstream import __version__, chosen, database
 from inkstream.accounts import schema as accounts
+from inkstream.disk import sync_folder
 from inkstream.errors import ConfigError, LogError, LogUnwritable
 from inkstream.history import schema as history
 from inkstream.log import schema as log
@@ -77,7 +79,7 @@ def restore(source: Path, folder: Path) -> None:
             _require_room(folder)
             for name in _unpack(source, work):
                 os.replace(work / name, folder / name)
-            _sync(folder)
+            sync_folder(folder)
     finally:
         lock.release()
 
@@ -223,13 +225,3 @@ def _translated(file: Path) -> Iterator[None]:
         raise ConfigError(f"{error.filename}: {error.strerror}.", code="not_found") from error
     except (OSError, sqlite3.Error) as error:
         raise LogUnwritable(f"{file}: {error}") from error
-
-
-def _sync(folder: Path) -> None:
-    """That the names are there survives a power cut; on Windows a folder cannot be synchronised."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

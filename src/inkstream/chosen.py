@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from inkstream.config import Settings
+from inkstream.disk import sync_folder
 from inkstream.errors import LogUnwritable
 
 FILE = "model.json"
@@ -57,7 +58,7 @@ def write(folder: Path, chosen: Chosen) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         raise LogUnwritable(f"{path} cannot be written: {error.strerror}.") from error
 
@@ -92,13 +93,3 @@ def _forget(folder: Path) -> None:
         (folder / FILE).unlink()
     except OSError as error:
         raise LogUnwritable(f"{folder / FILE} cannot be removed: {error.strerror}.") from error
-
-
-def _sync(folder: Path) -> None:
-    """The new name is on the disk too. Windows has no such call."""
-    if os.name != "nt":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
