@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import hashlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
-import locale
 import shutil
 import sqlite3
 import sys
@@ -70,13 +70,15 @@ def sqlite(subject: Subject) -> Iterator[Finding]:
 
 
 def language(subject: Subject) -> Iterator[Finding]:
-    encoding = locale.getpreferredencoding(False)
+    # Not the locale's: Python prints UTF-8 in the plainest ones, and what its own variables say elsewhere.
+    encoding = codecs.lookup(sys.stdout.encoding).name
     text = subject.say(f"language en, encoding {encoding}", f"语言 zh，编码 {encoding}")
-    if encoding.lower().replace("-", "") == "utf8":
+    if encoding == "utf-8":
         yield Finding("locale", "ok", text)
     else:
         fix = subject.say(
-            "set LC_ALL=C.UTF-8 to see every character", "设置 LC_ALL=C.UTF-8 以正常显示所有字符"
+            "set LC_ALL=C.UTF-8, and no PYTHONIOENCODING, to see every character",
+            "设置 LC_ALL=C.UTF-8，并去掉 PYTHONIOENCODING，以正常显示所有字符",
         )
         yield Finding("locale", "warn", text, fix)
 
