@@ -81,7 +81,8 @@ async def require_loadable(settings: Settings, provision: Provision) -> None:
 
 
 def _require_memory(model: models.Model, settings: Settings) -> None:
-    needed = models.memory_needed(model, settings.context * (settings.slots or SLOTS))
+    takes = models.footprint(model)
+    needed = takes.bytes_for(takes.context(settings.context) * (settings.slots or SLOTS))
     total = models.memory().total_bytes
     if needed > total and not _has_gpu():
         raise ModelError(
