@@ -37,7 +37,8 @@ def create_app(services: Services) -> ASGIApp:
         default_response_class=Response,
     )
     app.state.services = services
-    for module in (native, account, models, echo, chats, transfer, article, openai, ops, metrics, docs):
+    # Looked through in this order.
+    for module in (chats, native, article, openai, account, models, echo, transfer, ops, metrics, docs):
         app.include_router(module.router)
     # Not mounted at "/", where it would match first whatever has a wrong method: that is a 405.
     app.router.default = Page(settings)

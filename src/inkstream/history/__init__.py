@@ -156,7 +156,11 @@ class History:
 
     async def messages(self, principal: str, chat: str) -> list[Message]:
         """All branches, parents before children."""
-        return await self._run(self._rows.messages, principal, chat)
+        return (await self.conversation(principal, chat))[1]
+
+    async def conversation(self, principal: str, chat: str) -> tuple[Chat, list[Message]]:
+        """A conversation as it is at one moment, and its messages like ``messages``."""
+        return await self._run(self._rows.conversation, principal, chat)
 
     async def message(self, principal: str, message: str) -> Message:
         return await self._run(self._rows.message, principal, "id", message)
