@@ -125,6 +125,8 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
+        # The request leads back to its connection: they would keep each other until a garbage collection.
+        self.scope = self.cycle = None  # type: ignore[assignment]  # as they begin
 
     # Requests
 

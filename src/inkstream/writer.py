@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -20,7 +20,8 @@ class Writer:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # Any: each call has a result of its own.
+        self._calls: SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = SimpleQueue()
         self._is_stopped = False
         # A daemon: a process that ends without closing its files must not hang on it.
         self._thread = Thread(target=self._work, name=name, daemon=True)
@@ -33,16 +34,7 @@ class Writer:
         if self._is_stopped:
             raise RuntimeError(f"the thread {self._thread.name!r} is stopped")
 
-        def answered() -> None:
-            result: T | Exception
-            try:
-                result = call()
-            except Exception as error:  # noqa: BLE001  # it is handed on
-                result = error
-            self._loop.call_soon_threadsafe(told, result)
-            del result  # an error would keep itself, by its traceback and this frame
-
-        self._calls.put(answered)
+        self._calls.put((call, told))
 
     async def ask(self, call: Callable[[], T], then: Callable[[T | Exception], None] | None = None) -> T:
         """Have the thread call it, and wait. Raises what it raises.
@@ -54,7 +46,7 @@ class Writer:
         try:
             return await answer
         finally:
-            del answer  # an error would keep itself, as above
+            del answer  # an error would keep itself, by its traceback and this frame
 
     async def stop(self) -> None:
         """Finish what was asked for and end the thread."""
@@ -63,8 +55,15 @@ class Writer:
         await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
+        while (asked := self._calls.get()) is not None:
+            call, told = asked
+            try:
+                result = call()
+            except Exception as error:  # noqa: BLE001  # it is handed on
+                result = error
+            self._loop.call_soon_threadsafe(told, result)
+            # An error's traceback leads to this frame, and what is told leads to the error.
+            del asked, call, told, result
 
 
 def _answered(
