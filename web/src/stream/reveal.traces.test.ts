@@ -9,6 +9,7 @@ import {
   measure,
   play,
   recorded,
+  scripted200,
   speculative,
   stalled,
   steady,
@@ -24,7 +25,10 @@ const CLOCKS: readonly (readonly [string, Clock])[] = [
   ['60 Hz with drops', dropping(60)],
 ]
 const LANGUAGES = ['en', 'zh'] as const
-const FAST = [20, 40, 80, 200].flatMap((rate) => LANGUAGES.map((l) => steady(rate, l, 12)))
+const FAST = [
+  ...[20, 40, 80, 200].flatMap((rate) => LANGUAGES.map((l) => steady(rate, l, 12))),
+  scripted200(),
+]
 const SLOW = [5, 6, 10, 15].flatMap((rate) => LANGUAGES.map((l) => steady(rate, l, 20)))
 const UNEVEN = [
   bursts(80, 470, 40),
@@ -108,12 +112,22 @@ function longestFrame(clock: Clock): number {
 }
 
 function asTable(rows: readonly Measured[]): string {
-  const head = ['arrivals', 'first', 'lag p95', 'lag max', 'tail', 'evenness', 'largest paint']
-  const body = rows.map(({ name, first, p95, max, tail, evenness, largestPaint }) => [
+  const head = [
+    'arrivals',
+    'first',
+    'lag p95',
+    'lag max',
+    'tail',
+    'evenness',
+    'largest paint',
+    'draws a second',
+  ]
+  const body = rows.map(({ name, first, p95, max, tail, evenness, largestPaint, perSecond }) => [
     name,
     ...[first, p95, max, tail].map((ms) => `${Math.round(ms)} ms`),
     evenness.toFixed(2),
     `${largestPaint}`,
+    perSecond.toFixed(1),
   ])
   const lines = [head, head.map(() => '---'), ...body].map((cells) => `| ${cells.join(' | ')} |`)
   return lines.join('\n')
