@@ -18,7 +18,7 @@ export interface Pace {
   readonly end: (now: number) => void
   /** The length, in UTF-16 units, that is in view from the frame at `now` on. */
   readonly frame: (now: number) => number
-  /** How many milliseconds the frame behind the one at `now` is to be away at least. */
+  /** How many milliseconds the next drawing is to be behind the one at `now`; 0 for the next frame. */
   readonly pauseBehind: (now: number) => number
   /** All of `text` is in view. */
   readonly skipTo: (text: Readable) => void
@@ -60,9 +60,9 @@ const LONGEST_FRAME_MS = 50
 
 /**
  * A drawing costs the page about the same however little is new in it. Where each frame brings several
- * graphemes, every other one is left out: this is between the first and the second of a screen of 60 Hz.
+ * graphemes, every other one of a screen of 60 Hz is left out: two frames, but for what a timer is late.
  */
-const PAUSE_MS = 22
+const PAUSE_MS = 32
 /** Slower than this they come one by one, each in its frame. */
 const FLOWING_PER_MS = 0.2
 /** In frames. */

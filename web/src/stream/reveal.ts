@@ -21,7 +21,7 @@ export function modeFor(chosen: Mode | null, wantsLessMotion: boolean): Mode {
 
 /** Where frames come from, and whether anybody sees them. */
 export interface Frames {
-  /** The first frame that is at least so many milliseconds away. The function returned calls it off. */
+  /** Draw in the next frame, or in so many milliseconds. The function returned calls it off. */
   readonly request: (run: (now: number) => void, afterMs: number) => () => void
   readonly now: () => number
   readonly isHidden: () => boolean
@@ -172,13 +172,17 @@ export function browserFrames(): Frames {
   }
 }
 
+/**
+ * Who can wait is called between two frames: there what is drawn can be scrolled to as well, so that the event
+ * of it comes with the frame that shows it and needs none of its own.
+ */
 function requestFrame(run: (now: number) => void, afterMs: number): () => void {
-  let frame: number | null = null
-  const request = (): void => void (frame = requestAnimationFrame(run))
-  const timer = afterMs > 0 ? setTimeout(request, afterMs) : undefined
-  if (timer === undefined) request()
-  return () => {
-    clearTimeout(timer)
-    if (frame !== null) cancelAnimationFrame(frame)
+  // Not the time of the frame, which may be that of one before: the two ways would disagree.
+  const draw = (): void => run(performance.now())
+  if (afterMs > 0) {
+    const timer = setTimeout(draw, afterMs)
+    return () => clearTimeout(timer)
   }
+  const frame = requestAnimationFrame(draw)
+  return () => cancelAnimationFrame(frame)
 }
