@@ -99,12 +99,12 @@ export function stick(
     if (intent === 'end') toEnd()
     else if (scroller.scrollTop > 0) set({ ...pin, follows: false })
   })
-  // A scroll in the frame that grows would cost another frame, for its event: what is drawn before the frame is
-  // scrolled to before it.
+  // A scroll in the frame that grows would cost another frame, for its event: a text that grows before the frame
+  // is scrolled to before it. Whatever else is drawn has a task of its own, which is not to be longer for it.
   const drawn = new MutationObserver(() => {
     if (pin.follows) resized()
   })
-  drawn.observe(content, { subtree: true, childList: true, characterData: true })
+  drawn.observe(content, { subtree: true, characterData: true })
   const watch = new ResizeObserver(resized)
   watch.observe(content)
   watch.observe(scroller)
