@@ -84,6 +84,19 @@ test.each([...FAST, ...SLOW, bursts(80, 470, 40), speculative(200, 10), ...RECOR
   },
 )
 
+test('a fast answer is drawn in every other frame, a slow one whenever something is new', () => {
+  expect(measure(scripted200(), 'smooth', hertz(60)).perSecond).toBeLessThanOrEqual(32)
+  expect(measure(steady(200, 'zh', 12), 'smooth', hertz(60)).perSecond).toBeLessThanOrEqual(32)
+  expect(measure(steady(40, 'en', 12), 'smooth', hertz(60)).perSecond).toBeGreaterThan(50)
+  expect(measure(scripted200(), 'live', hertz(60)).perSecond).toBeGreaterThan(50)
+})
+
+test('frames that are left out are not made up for by a large one', () => {
+  const seen = play(scripted200(), 'smooth', hertz(60)).map(({ length }) => length)
+  const steps = seen.slice(1).map((length, at) => length - (seen[at] ?? 0))
+  expect(Math.max(...steps)).toBeLessThanOrEqual(24)
+})
+
 test.each(ALL)('$name: live is sooner, off is at once', (trace) => {
   const smooth = measure(trace, 'smooth', hertz(60))
   const live = measure(trace, 'live', hertz(60))
