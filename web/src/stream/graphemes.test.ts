@@ -8,7 +8,7 @@ const HARD = 'a👩‍👩‍👧‍👦b🇨🇳🇺🇸e\u0301流👍🏽\r\n�
 /** The ends of all graphemes as they are taken one by one. */
 function ends(queue: GraphemeQueue): number[] {
   const taken: number[] = []
-  for (let cost = queue.nextCost; cost !== null; cost = queue.nextCost) {
+  for (let cost = queue.costOf(1); cost !== null; cost = queue.costOf(1)) {
     taken.push(queue.take(cost) ?? -1)
   }
   return taken

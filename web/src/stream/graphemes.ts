@@ -85,9 +85,9 @@ export class GraphemeQueue {
     return end
   }
 
-  /** What the next grapheme can be had for, or null where nothing waits. */
-  get nextCost(): number | null {
-    return this.#costsTo[this.#head] ?? null
+  /** What the next `count` graphemes can be had for, or null where fewer wait. */
+  costOf(count: number): number | null {
+    return this.#costsTo[this.#head + count - 1] ?? null
   }
 
   /** All of `text` is shown: nothing waits. */

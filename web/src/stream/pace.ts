@@ -18,6 +18,8 @@ export interface Pace {
   readonly end: (now: number) => void
   /** The length, in UTF-16 units, that is in view from the frame at `now` on. */
   readonly frame: (now: number) => number
+  /** How many milliseconds the next drawing is to be behind the one at `now`; 0 for the next frame. */
+  readonly pauseBehind: (now: number) => number
   /** All of `text` is in view. */
   readonly skipTo: (text: Readable) => void
   readonly isWaiting: boolean
@@ -28,11 +30,13 @@ export interface Window {
   readonly gaps: number
   /** No lag beyond this, whatever the arrivals do. */
   readonly longestMs: number
+  /** Whether every other frame may be left out where nobody sees the difference. */
+  readonly mayPause: boolean
 }
 
-export const SMOOTH: Window = { gaps: 2, longestMs: 400 }
+export const SMOOTH: Window = { gaps: 2, longestMs: 400, mayPause: true }
 /** As soon as it can be without jumping: a gap is hardly bridged. */
-export const LIVE: Window = { gaps: 1.1, longestMs: 150 }
+export const LIVE: Window = { gaps: 1.1, longestMs: 150, mayPause: false }
 
 /** A lag that no reader notices may buy evenness; beyond it D is only what bridges the gap. */
 const UNNOTICED_MS = 100
@@ -53,6 +57,18 @@ const FRAME_MS = 1000 / 60
 /** Faster than 240 Hz there is no screen; slower than 20 Hz it was a pause, and no rhythm to plan with. */
 const SHORTEST_FRAME_MS = 1000 / 240
 const LONGEST_FRAME_MS = 50
+
+/**
+ * A drawing costs the page about the same however little is new in it. Where each frame brings several
+ * graphemes, every other one of a screen of 60 Hz is left out: two frames, but for what a timer is late.
+ */
+const PAUSE_MS = 32
+/** Slower than this they come one by one, each in its frame. */
+const FLOWING_PER_MS = 0.2
+/** In frames. */
+const FLOW_MEMORY = 24
+/** Graphemes. More than this at once would be seen to jump. */
+const MOST_AT_ONCE = 24
 
 const COSTS: Costs = { narrow: 1, wide: 2, pauseAfterComma: 2, pauseAfterSentence: 5 }
 const TYPEWRITER_MS: Costs = {
@@ -78,6 +94,10 @@ export class DeadlinePace implements Pace {
   #lastArrival: number | null = null
   #frameMs = FRAME_MS
   #lastFrame: number | null = null
+  /** Graphemes, of the last frames. */
+  #perMs = 0
+  /** Whether there was to be a pause before the next frame. */
+  #hasPaused = false
 
   constructor(window: Window, shown: Readable) {
     this.#window = window
@@ -105,11 +125,26 @@ export class DeadlinePace implements Pace {
   frame(now: number): number {
     const elapsed = this.#noteFrame(now)
     // The first character of all shows that there is an answer: it waits for nothing.
-    const atLeast = this.#reached === 0 ? (this.#queue.nextCost ?? 0) : 0
-    this.#reached = Math.max(atLeast, this.#reached + this.#step(now, elapsed))
+    const atLeast = this.#reached === 0 ? (this.#queue.costOf(1) ?? 0) : 0
+    // What has come in the pause and is too much for one frame is in two that follow each other.
+    const atMost = this.#hasPaused ? (this.#queue.costOf(MOST_AT_ONCE) ?? Infinity) : Infinity
+    const reached = this.#reached + this.#step(now, elapsed)
+    this.#reached = Math.min(atMost, Math.max(atLeast, reached))
+    const before = this.#queue.waiting
     this.#shown = this.#queue.take(this.#reached) ?? this.#shown
+    this.#perMs += ((before - this.#queue.waiting) / elapsed - this.#perMs) / FLOW_MEMORY
     if (!this.isWaiting) this.#rest()
     return this.#shown
+  }
+
+  pauseBehind(now: number): number {
+    this.#hasPaused = false
+    if (!this.#window.mayPause || this.#perMs < FLOWING_PER_MS) return 0
+    const elapsed = 2 * FRAME_MS
+    const reached = this.#reached + this.#step(now + elapsed, elapsed)
+    const isMuch = reached >= (this.#queue.costOf(MOST_AT_ONCE) ?? Infinity)
+    this.#hasPaused = !isMuch && this.#perMs * elapsed < MOST_AT_ONCE
+    return this.#hasPaused ? PAUSE_MS : 0
   }
 
   skipTo(text: Readable): void {
@@ -190,6 +225,10 @@ export class TypewriterPace implements Pace {
 
   /** It types on: whoever does not want to wait has a click for it. */
   end(): void {}
+
+  pauseBehind(): number {
+    return 0
+  }
 
   frame(now: number): number {
     this.#reached += this.#lastFrame === null ? TYPEWRITER_MS.narrow : now - this.#lastFrame

@@ -9,6 +9,7 @@ import {
   measure,
   play,
   recorded,
+  scripted200,
   speculative,
   stalled,
   steady,
@@ -24,7 +25,10 @@ const CLOCKS: readonly (readonly [string, Clock])[] = [
   ['60 Hz with drops', dropping(60)],
 ]
 const LANGUAGES = ['en', 'zh'] as const
-const FAST = [20, 40, 80, 200].flatMap((rate) => LANGUAGES.map((l) => steady(rate, l, 12)))
+const FAST = [
+  ...[20, 40, 80, 200].flatMap((rate) => LANGUAGES.map((l) => steady(rate, l, 12))),
+  scripted200(),
+]
 const SLOW = [5, 6, 10, 15].flatMap((rate) => LANGUAGES.map((l) => steady(rate, l, 20)))
 const UNEVEN = [
   bursts(80, 470, 40),
@@ -80,6 +84,19 @@ test.each([...FAST, ...SLOW, bursts(80, 470, 40), speculative(200, 10), ...RECOR
   },
 )
 
+test('a fast answer is drawn in every other frame, a slow one whenever something is new', () => {
+  expect(measure(scripted200(), 'smooth', hertz(60)).perSecond).toBeLessThanOrEqual(32)
+  expect(measure(steady(200, 'zh', 12), 'smooth', hertz(60)).perSecond).toBeLessThanOrEqual(32)
+  expect(measure(steady(40, 'en', 12), 'smooth', hertz(60)).perSecond).toBeGreaterThan(50)
+  expect(measure(scripted200(), 'live', hertz(60)).perSecond).toBeGreaterThan(50)
+})
+
+test('frames that are left out are not made up for by a large one', () => {
+  const seen = play(scripted200(), 'smooth', hertz(60)).map(({ length }) => length)
+  const steps = seen.slice(1).map((length, at) => length - (seen[at] ?? 0))
+  expect(Math.max(...steps)).toBeLessThanOrEqual(24)
+})
+
 test.each(ALL)('$name: live is sooner, off is at once', (trace) => {
   const smooth = measure(trace, 'smooth', hertz(60))
   const live = measure(trace, 'live', hertz(60))
@@ -108,12 +125,22 @@ function longestFrame(clock: Clock): number {
 }
 
 function asTable(rows: readonly Measured[]): string {
-  const head = ['arrivals', 'first', 'lag p95', 'lag max', 'tail', 'evenness', 'largest paint']
-  const body = rows.map(({ name, first, p95, max, tail, evenness, largestPaint }) => [
+  const head = [
+    'arrivals',
+    'first',
+    'lag p95',
+    'lag max',
+    'tail',
+    'evenness',
+    'largest paint',
+    'draws a second',
+  ]
+  const body = rows.map(({ name, first, p95, max, tail, evenness, largestPaint, perSecond }) => [
     name,
     ...[first, p95, max, tail].map((ms) => `${Math.round(ms)} ms`),
     evenness.toFixed(2),
     `${largestPaint}`,
+    perSecond.toFixed(1),
   ])
   const lines = [head, head.map(() => '---'), ...body].map((cells) => `| ${cells.join(' | ')} |`)
   return lines.join('\n')

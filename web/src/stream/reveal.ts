@@ -21,7 +21,7 @@ export function modeFor(chosen: Mode | null, wantsLessMotion: boolean): Mode {
 
 /** Where frames come from, and whether anybody sees them. */
 export interface Frames {
-  /** The first frame that is at least so many milliseconds away. The function returned calls it off. */
+  /** Draw in the next frame, or in so many milliseconds. The function returned calls it off. */
   readonly request: (run: (now: number) => void, afterMs: number) => () => void
   readonly now: () => number
   readonly isHidden: () => boolean
@@ -53,19 +53,6 @@ export interface RevealOptions {
 
 /** So long without a frame, nobody draws: a covered window, a page that is busy with something else. */
 const FRAMELESS_MS = 1_000
-/**
- * A drawing costs the page about the same however little is new in it. Where each frame brings several
- * characters, every other one is left out: this is between the first and the second of a screen of 60 Hz.
- */
-const PAUSE_MS = 22
-/** Units that come one by one, and so many that half the frames would show too much at once. */
-const SLOW_PER_MS = 0.2
-const FAST_PER_MS = 0.56
-const UNKNOWN_PER_MS = 1
-const STALL_MS = 150
-/** So much waits only where a lump has come, which is to flow. In UTF-16 units. */
-const LUMP = 64
-
 /** Reveals one text, frame by frame, and sleeps while nothing waits. Call `stop` when it is not drawn any more. */
 export class Reveal {
   readonly #options: RevealOptions
@@ -76,9 +63,6 @@ export class Reveal {
   #isWhole = false
   #callOffFrame: (() => void) | null = null
   #requestedAt = 0
-  #arrivedAt = -Infinity
-  #drawnAt = -Infinity
-  #perMs = UNKNOWN_PER_MS
   /** No frame before this. */
   #restsUntil = -Infinity
 
@@ -92,11 +76,7 @@ export class Reveal {
 
   /** Whether some of the text has arrived and is not in view yet. */
   get isBehind(): boolean {
-    return this.#waiting > 0
-  }
-
-  get #waiting(): number {
-    return this.#text.length - this.#shown
+    return this.#text.length > this.#shown
   }
 
   /** A text that does not go on where the last one ended is shown as it is. */
@@ -109,7 +89,7 @@ export class Reveal {
     this.#isWhole = isWhole
     // Before the pace hears of it: a whole answer that nobody sees grow is not worth cutting into graphemes.
     if (isOther || isReplay || this.#isUnseen(now)) return this.all()
-    if (isLonger) this.#arrive(now)
+    if (isLonger) this.#pace?.arrive(text, now)
     if (ends) this.#pace?.end(now)
     this.#sample(now)
     if (this.isBehind) this.#request(now)
@@ -154,26 +134,9 @@ export class Reveal {
 
   readonly #step = (now: number): void => {
     this.#callOffFrame = null
-    const before = this.#shown
     this.#show(this.#pace?.frame(now) ?? this.#text.length, now)
-    this.#rest(this.#shown - before, now)
+    this.#restsUntil = now + (this.#pace?.pauseBehind(now) ?? 0)
     if (this.isBehind) this.#request(now)
-  }
-
-  #arrive(now: number): void {
-    this.#pace?.arrive(this.#text, now)
-    // Behind a stall comes a lump.
-    if (now - this.#arrivedAt > STALL_MS) this.#perMs = UNKNOWN_PER_MS
-    this.#arrivedAt = now
-  }
-
-  /** Choose when the next frame is, after one that brought `step` units. */
-  #rest(step: number, now: number): void {
-    this.#perMs += (step / (now - this.#drawnAt) - this.#perMs) / 24
-    this.#drawnAt = now
-    const isFlowing = this.#perMs > SLOW_PER_MS && this.#perMs < FAST_PER_MS
-    const rests = this.#mode === 'smooth' && isFlowing && this.#waiting < LUMP
-    this.#restsUntil = rests ? now + PAUSE_MS : now
   }
 
   #show(length: number, now: number): void {
@@ -209,13 +172,17 @@ export function browserFrames(): Frames {
   }
 }
 
+/**
+ * Who can wait is called between two frames: there what is drawn can be scrolled to as well, so that the event
+ * of it comes with the frame that shows it and needs none of its own.
+ */
 function requestFrame(run: (now: number) => void, afterMs: number): () => void {
-  let frame: number | null = null
-  const request = (): void => void (frame = requestAnimationFrame(run))
-  const timer = afterMs > 0 ? setTimeout(request, afterMs) : undefined
-  if (timer === undefined) request()
-  return () => {
-    clearTimeout(timer)
-    if (frame !== null) cancelAnimationFrame(frame)
+  // Not the time of the frame, which may be that of one before: the two ways would disagree.
+  const draw = (): void => run(performance.now())
+  if (afterMs > 0) {
+    const timer = setTimeout(draw, afterMs)
+    return () => clearTimeout(timer)
   }
+  const frame = requestAnimationFrame(draw)
+  return () => cancelAnimationFrame(frame)
 }

@@ -77,8 +77,9 @@ export function stick(
   }
   const look = (): void => set(scrolled(pin, positionOf(scroller)))
   const toEnd = (): void => {
-    scroller.scrollTop = scroller.scrollHeight
-    set({ follows: true, top: scroller.scrollTop, content: scroller.scrollHeight })
+    const content = scroller.scrollHeight
+    scroller.scrollTop = content
+    set({ follows: true, top: scroller.scrollTop, content })
   }
   const resized = (): void => {
     // The reader may have moved since the last scroll event, and a shorter content may have pushed the position:
@@ -98,6 +99,12 @@ export function stick(
     if (intent === 'end') toEnd()
     else if (scroller.scrollTop > 0) set({ ...pin, follows: false })
   })
+  // A scroll in the frame that grows would cost another frame, for its event: a text that grows before the frame
+  // is scrolled to before it. Whatever else is drawn has a task of its own, which is not to be longer for it.
+  const drawn = new MutationObserver(() => {
+    if (pin.follows) resized()
+  })
+  drawn.observe(content, { subtree: true, characterData: true })
   const watch = new ResizeObserver(resized)
   watch.observe(content)
   watch.observe(scroller)
@@ -130,6 +137,7 @@ export function stick(
     },
     destroy: () => {
       left.abort()
+      drawn.disconnect()
       watch.disconnect()
       room.drop()
     },

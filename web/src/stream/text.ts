@@ -9,8 +9,11 @@ export interface Readable {
   readonly slice: (from: number, to?: number) => string
 }
 
-/** UTF-16 units. Looking at the end copies at most so much. */
-const PIECE = 1_024
+/**
+ * UTF-16 units. Looking at the end copies at most so much; and one Chinese character has all of a piece take two
+ * bytes a character.
+ */
+const PIECE = 256
 
 /** Texts of which each has grown out of the one before it. */
 interface Lineage {
@@ -51,7 +54,7 @@ export class GrowingText implements Readable {
     return new GrowingText(lineage, pieces, end.slice(at))
   }
 
-  /** As of a string, but for negative positions. */
+  /** As of a string, but for negative positions; and what is kept of it keeps nothing else. */
   readonly slice = (from: number, to = this.length): string => {
     const [first, last] = [Math.floor(from / PIECE), Math.floor(to / PIECE)]
     if (to <= from) return ''
@@ -61,7 +64,7 @@ export class GrowingText implements Readable {
       const piece = this.#pieces[at] ?? this.#end
       parts.push(piece.slice(Math.max(0, from - start), to - start))
     }
-    return parts.join('')
+    return parts.length === 1 ? copyOf(parts[0] ?? '') : parts.join('')
   }
 
   /** The same object for all texts that have grown out of one another, for whoever remembers something of them. */
@@ -79,4 +82,10 @@ export class GrowingText implements Readable {
     this.#whole ??= this.slice(0)
     return this.#whole
   }
+}
+
+/** A part of a string keeps all of it; what is joined is one of its own. */
+function copyOf(text: string): string {
+  const half = text.length >> 1
+  return [text.slice(0, half), text.slice(half)].join('')
 }

@@ -31,11 +31,18 @@ const CHINESE =
   '墨水在纸上慢慢散开。「流式」是说：一个字一个字地来，不丢、不重。价格为一千二百元，比昨天便宜！'
 
 /** Tokens as vocabularies have them: words with their blank, one or two Han characters. */
-export function tokens(language: 'en' | 'zh', count: number, random: () => number): string[] {
+const LONGEST_TOKEN = { en: 6, zh: 2 } as const
+
+/** Tokens of up to so many characters. */
+export function tokens(
+  language: 'en' | 'zh',
+  count: number,
+  random: () => number,
+  longest: number = LONGEST_TOKEN[language],
+): string[] {
   const text = (language === 'en' ? ENGLISH : CHINESE).repeat(Math.ceil((count * 4) / 40) + 1)
   const made: string[] = []
   for (let at = 0; made.length < count;) {
-    const longest = language === 'en' ? 6 : 2
     const length = 1 + Math.floor(random() * longest)
     made.push(text.slice(at, at + length))
     at += length
@@ -52,6 +59,13 @@ export function steady(rate: number, language: 'en' | 'zh', seconds: number, see
     text,
   ])
   return { name: `${rate} tok/s ${language}`, arrivals: coalesced(arrivals) }
+}
+
+/** What the scripted engine sends at 200 tokens a second: pieces of one to four characters. */
+export function scripted200(): Trace {
+  const random = chance(1)
+  const pieces = tokens('en', 200 * 12, random, 4)
+  return { name: '200 short tok/s', arrivals: coalesced(pieces.map((text, i) => [5 * i, text])) }
 }
 
 /** A lump of `size` characters every `everyMs`. */
@@ -202,6 +216,8 @@ export interface Measured {
   readonly tail: number
   readonly evenness: number
   readonly largestPaint: number
+  /** How often something was drawn. */
+  readonly perSecond: number
 }
 
 /** Lags are per UTF-16 unit, in milliseconds; evenness is the variation of text per 100 ms while text comes. */
@@ -217,6 +233,7 @@ export function measure(trace: Trace, mode: Mode, clock: Clock): Measured {
     tail: (seen.at(-1)?.at ?? 0) - end,
     evenness: variation(per100ms(seen, trace.arrivals[0]?.[0] ?? 0, end)),
     largestPaint: largestPaint(textOf(trace), seen),
+    perSecond: (seen.length * 1000) / ((seen.at(-1)?.at ?? 0) - (seen[0]?.at ?? 0)),
   }
 }
 

@@ -6,10 +6,11 @@ export type Chunks<T> = readonly (readonly T[])[]
 
 export const CHUNK = 8
 
+/** With `concat`: an array that grows by an element keeps room for seventeen more. */
 export function push<T>(chunks: Chunks<T>, item: T): Chunks<T> {
   const last = chunks.at(-1)
-  if (last === undefined || last.length === CHUNK) return [...chunks, [item]]
-  return chunks.with(-1, [...last, item])
+  if (last === undefined || last.length === CHUNK) return chunks.concat([[item]])
+  return chunks.with(-1, last.concat([item]))
 }
 
 export function pushAll<T>(chunks: Chunks<T>, items: readonly T[]): Chunks<T> {

@@ -88,7 +88,7 @@ export class Emphasis {
   /** All nodes; what is open is not emphasis. */
   end(): Inline[] {
     this.#collapse(0)
-    return this.#nodes
+    return this.#nodes.slice()
   }
 
   /** All nodes, as if what was opened lately were closed at `position`, where the text ends for now. */
@@ -141,7 +141,9 @@ function isPair(opener: Run, closer: Run): boolean {
   return !(isEither && isUneven && (opener.length + closer.length) % 3 === 0)
 }
 
-function wrap(mark: string, used: number, children: readonly Inline[]): Inline {
+/** An array that has grown has room for more; a copy has not. */
+function wrap(mark: string, used: number, nodes: readonly Inline[]): Inline {
+  const children = nodes.slice()
   if (mark === '~') return { type: 'strike', children }
   return { type: used === 2 ? 'strong' : 'emphasis', children }
 }
