@@ -44,7 +44,7 @@ export class Account {
   async look(): Promise<boolean> {
     const me = await this.#ask()
     if (me === null) return true
-    const before = this.name ?? kept.get(WHO)
+    const before = this.#api.user
     const now = nameOf(me)
     const isElse = before !== null && now !== null && before !== now
     if (isElse) forget()
