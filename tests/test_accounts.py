@@ -11,6 +11,7 @@ from contextlib import aclosing, closing
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -285,6 +286,18 @@ async def test_a_trusted_proxy_names_the_user(tmp_path: Path) -> None:
         user = await live.services.accounts.user_named("小明")
         await live.services.accounts.change_user(user.id, is_disabled=True)
         assert (await http.get("/api/me", headers=named)).status_code == 401
+
+
+async def test_what_is_meant_for_one_user_is_done_for_no_other(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, user_header="X-Forwarded-User", trusted_proxies=("127.0.0.0/8",)) as live,
+        browser(live) as http,
+    ):
+        named, meant = {b"X-Forwarded-User": "小明".encode()}, {b"If-User": quote("小明").encode()}
+        assert (await http.post("/api/chats", json={}, headers=named | meant)).status_code == 201
+        reply = await http.post("/api/chats", json={}, headers={b"X-Forwarded-User": b"bob"} | meant)
+        assert (reply.status_code, error_of(reply)) == (403, "other_user")
+        assert (await http.get("/api/chats", headers={"X-Forwarded-User": "bob"})).json()["chats"] == []
 
 
 async def test_nobody_else_names_the_user_or_where_he_comes_from(tmp_path: Path) -> None:

@@ -169,6 +169,36 @@ def test_the_view_yields_to(page: Page, name: str) -> None:
     expect_left_alone(page)
 
 
+def press(page: Page) -> float:
+    """Press the mouse on a line of the answer while more of it comes; gives where the view was."""
+    view = page.get_by_test_id("scroller").bounding_box()
+    assert view is not None
+    page.mouse.move(view["x"] + 120, view["y"] + 100)
+    page.mouse.down()
+    top = float(page.evaluate(TOP))
+    until_longer(page, until_longer(page, 0) + 200)
+    return top
+
+
+def test_text_that_comes_takes_nothing_from_under_a_pressed_mouse(page: Page) -> None:
+    top = press(page)
+    assert page.evaluate(TOP) == top
+    page.mouse.up()
+    until(page, f"() => {TOP} > {top} + 200")
+    until(page, IS_AT_END)
+    expect(page.get_by_test_id("jump")).to_have_count(0)
+
+
+def test_a_selection_is_dragged_while_text_comes(page: Page) -> None:
+    press(page)
+    page.mouse.move(300, 210, steps=4)
+    until_longer(page, until_longer(page, 0) + 200)
+    page.mouse.move(300, 255, steps=4)
+    page.mouse.up()
+    assert str(page.evaluate("getSelection().toString()")).count("of its own") >= 2
+    expect_left_alone(page)
+
+
 def test_the_view_yields_to_a_finger(server: Server, browser: Browser) -> None:
     page = open_one(browser, server, has_touch=True)
     page.get_by_test_id("question").fill("Tell me something.")

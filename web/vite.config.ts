@@ -48,4 +48,6 @@ export default defineConfig({
     proxy: { '/api': process.env['INKSTREAM_DEV_SERVER'] ?? 'http://127.0.0.1:8000' },
   },
   test: { include: ['src/**/*.test.ts'] },
+  // What draws is tested as a browser has it, and not as a server would render it.
+  ...(process.env['VITEST'] ? { resolve: { conditions: ['browser'] } } : {}),
 })

@@ -20,11 +20,13 @@ export class Account {
   constructor(api: Api, reload: () => void = () => location.reload()) {
     this.#api = api
     this.#reload = reload
+    api.user = kept.get(WHO)
+    api.onOtherUser = () => void this.look()
   }
 
   /** Null where nobody signs in. */
   get name(): string | null {
-    return this.me === null || this.me.by === 'nobody' ? null : this.me.name
+    return this.me && nameOf(this.me)
   }
 
   /** Only what the browser itself has can be given up: a proxy signs its users out itself. */
@@ -40,18 +42,30 @@ export class Account {
 
   /** Ask the server who it is. Returns whether they were here last; where nobody says, they were. */
   async look(): Promise<boolean> {
+    const me = await this.#ask()
+    if (me === null) return true
+    const before = this.#api.user
+    const now = nameOf(me)
+    const isElse = before !== null && now !== null && before !== now
+    if (isElse) forget()
+    if (now !== null) kept.set(WHO, now)
+    if (isElse) this.#reload()
+    else {
+      // A page that is about to begin anew stays whose it was: what it still sends is refused.
+      this.me = me
+      this.#api.user = now
+    }
+    return !isElse
+  }
+
+  /** Null where the server does not say. */
+  async #ask(): Promise<Me | null> {
     try {
-      this.me = await this.#api.me()
+      return await this.#api.me()
     } catch (error) {
-      if (error instanceof ApiError) return true
+      if (error instanceof ApiError) return null
       throw error
     }
-    const before = kept.get(WHO)
-    const isElse = before !== null && this.name !== null && before !== this.name
-    if (isElse) forget()
-    if (this.name !== null) kept.set(WHO, this.name)
-    if (isElse) this.#reload()
-    return !isElse
   }
 
   async signOut(): Promise<void> {
@@ -73,6 +87,10 @@ export class Account {
     forgetIn(keptInTab)
     this.#reload()
   }
+}
+
+function nameOf({ by, name }: Me): string | null {
+  return by === 'nobody' ? null : name
 }
 
 function forget(): void {

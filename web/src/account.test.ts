@@ -7,6 +7,7 @@ import { FakeWorld } from './stream/world.fake.ts'
 
 let who: { name: string; by: string } | null
 let reloads: number
+let api: Api
 let account: Account
 
 beforeEach(() => {
@@ -17,10 +18,20 @@ beforeEach(() => {
   const world = new FakeWorld((_id, init, url) => {
     if (who === null) throw new TypeError('Failed to fetch')
     if (init.method === 'GET' && url.endsWith('/me')) return Response.json({ ...who, role: 'user' })
-    return new Response(null, { status: 204 })
+    if (url.endsWith('/session')) return new Response(null, { status: 204 })
+    const meant = new Headers(init.headers).get('If-User')
+    if (meant === null || meant === encodeURIComponent(who.name))
+      return new Response(null, { status: 204 })
+    return Response.json({ error: { code: 'other_user', message: '' } }, { status: 403 })
   })
-  account = new Account(new Api(world, 'http://server/api/'), () => (reloads += 1))
+  api = new Api(world, 'http://server/api/')
+  account = reloaded()
 })
+
+/** The account as a page that is loaded anew has it. */
+function reloaded(): Account {
+  return new Account(api, () => (reloads += 1))
+}
 
 afterEach(() => {
   vi.unstubAllGlobals()
@@ -51,7 +62,32 @@ test('somebody else finds nothing of it, but the page as it looked', async () =>
   expect(await account.signIn({ key: 'k' })).toBe(false)
   expect(traces()).toEqual([null, null, 'dark'])
   expect(reloads).toBe(1)
-  expect(await account.look()).toBe(true)
+  expect(await reloaded().look()).toBe(true)
+})
+
+test('what a page still sends when somebody else has come is not done, and the page begins anew', async () => {
+  who = { name: '小明', by: 'user' }
+  await account.look()
+  leaveTraces()
+  await api.deleteChat('c')
+  who = { name: 'bob', by: 'user' }
+  for (const turn of [1, 2]) {
+    await expect(api.deleteChat('c')).rejects.toMatchObject({ code: 'other_user' })
+    await vi.waitFor(() => expect(reloads).toBe(turn))
+  }
+  expect(traces()).toEqual([null, null, 'dark'])
+  await reloaded().look()
+  await api.deleteChat('c')
+})
+
+test('before the server has said who it is, whoever was here last is meant', async () => {
+  await account.look()
+  who = { name: 'bob', by: 'user' }
+  const again = reloaded()
+  for (const looked of [again.look(), again.look()]) {
+    await expect(api.deleteChat('c')).rejects.toMatchObject({ code: 'other_user' })
+    expect(await looked).toBe(false)
+  }
 })
 
 test('who signs out leaves nothing behind', async () => {

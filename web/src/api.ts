@@ -7,6 +7,9 @@ const TIMEOUT_MS = 20_000
 /** Megabytes, over whatever line. */
 const IMPORT_TIMEOUT_MS = 300_000
 
+/** Asks who it is, and so cannot say it. */
+const ME = 'me'
+
 const UNSAID: Readonly<Record<keyof Sampling, null>> = {
   temperature: null,
   top_p: null,
@@ -120,6 +123,10 @@ export interface ContextUse {
 }
 
 export class Api {
+  /** Who uses the page: what it asks is to be done for nobody else. Null where nobody signs in, or nobody has said. */
+  user: string | null = null
+  /** The server has been asked by somebody else than `user`, and has not done it. */
+  onOtherUser: () => void = () => {}
   readonly #world: World
   readonly #base: string
 
@@ -212,7 +219,7 @@ export class Api {
 
   /** Whether whoever uses this page may manage the server. */
   async isAdmin(): Promise<boolean> {
-    return (await this.#call<{ role: string }>('GET', 'me')).role === 'admin'
+    return (await this.me()).role === 'admin'
   }
 
   /** For admins. */
@@ -240,7 +247,7 @@ export class Api {
   }
 
   me(): Promise<Me> {
-    return this.#call('GET', 'me')
+    return this.#call('GET', ME)
   }
 
   async #call<T>(
@@ -255,12 +262,20 @@ export class Api {
       cache: 'no-store',
       credentials: 'same-origin',
       signal: AbortSignal.timeout(timeoutMs),
-      headers: body === undefined ? headers : { 'Content-Type': 'application/json', ...headers },
+      headers: {
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+        ...(this.user === null || path === ME ? {} : { 'If-User': encodeURIComponent(this.user) }),
+        ...headers,
+      },
       ...(body === undefined
         ? {}
         : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     })
-    if (!response.ok) throw await errorOf(response)
+    if (!response.ok) {
+      const error = await errorOf(response)
+      if (error.code === 'other_user') this.onOtherUser()
+      throw error
+    }
     // The server is the one that this page came with, so its shapes are taken at their word.
     return (response.status === 204 ? undefined : await this.#read(response)) as T
   }

@@ -13,6 +13,7 @@ import { browserWorld } from './stream/world.ts'
 
 const world = browserWorld()
 const api = new Api(world)
+const account = new Account(api)
 const conversation = new Conversation(api, world, browserTabs(world))
 const library = new Library(api, world)
 conversation.onNews = (news) => library.hear(news)
@@ -25,6 +26,6 @@ mount(App, {
     layout: new Layout(),
     panel,
     preferences: new Preferences(),
-    account: new Account(api),
+    account,
   },
 })

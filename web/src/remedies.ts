@@ -56,6 +56,7 @@ export const REMEDIES = {
   unauthorized: [],
   link_used_up: [],
   admins_only: [],
+  other_user: [],
   foreign_host: [],
   foreign_origin: [],
   bad_json: [],

@@ -12,6 +12,7 @@ import itertools
 import logging
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address, ip_network
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -20,12 +21,14 @@ from inkstream.accounts import LOCAL, Accounts, Identity, Proof, Role
 from inkstream.api.proxies import NAMED
 from inkstream.api.sse import OpenStreams
 from inkstream.config import Settings
-from inkstream.errors import LimitReached, LogError, Unauthorized
+from inkstream.errors import Forbidden, LimitReached, LogError, Unauthorized
 from inkstream.limits import Rate
 
 logger = logging.getLogger(__name__)
 
 COOKIE = "inkstream"
+# Whom a request is meant to come from, where it says so: percent-encoded, for names of any script.
+MEANT = "if-user"
 ATTEMPTS_PER_MINUTE = 20
 WATCH_SECONDS = 1.0
 BEATS_PER_EXPIRY = 60
@@ -91,6 +94,16 @@ class Door:
         self._failures.take(origin)
         if self._failures.wait_seconds(origin):
             logger.warning("wrong keys come from %s, one after the other", origin)
+
+
+def require_meant(identity: Identity, headers: Headers) -> None:
+    """Raises Forbidden where the request was meant to come from somebody else.
+
+    What a page keeps to be sent later may find another user signed in, by a proxy that never told the page.
+    """
+    meant = headers.get(MEANT)
+    if meant is not None and unquote(meant) != identity.name:
+        raise Forbidden("somebody else is signed in than the request says.", code="other_user")
 
 
 def bearer_of(headers: Headers) -> str:

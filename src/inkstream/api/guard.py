@@ -16,7 +16,7 @@ from collections import Counter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inkstream.api.door import Door
+from inkstream.api.door import Door, require_meant
 from inkstream.api.errors import TALLY, error_response
 from inkstream.api.sse import CREDENTIAL
 from inkstream.config import LOOPBACK, Settings
@@ -49,6 +49,7 @@ class Guard:
             self._require_same_site(headers, scope)
             if is_guarded(scope["path"]) and scope["path"] not in OPEN_PATHS:
                 identity = await self._door.identify(scope, headers)
+                require_meant(identity, headers)
                 self._door.count(identity, scope, headers)
                 scope[CREDENTIAL] = identity.credential
                 scope.setdefault("state", {})["identity"] = identity

@@ -10,6 +10,7 @@ import { pause } from '../stream/backoff.ts'
 import { isTerminal, type Chat, type RunState, type Settings } from '../stream/wire.ts'
 import type { World } from '../stream/world.ts'
 import {
+  asksOf,
   beingEdited,
   inChat,
   keepLine,
@@ -51,7 +52,7 @@ export class Asking {
   readonly #owner: Owner
   readonly #tabs: Tabs
   /** Whether the line is there for another tab to take it. */
-  #isKept: boolean
+  #isKept = false
   /** What is being sent or looked at, and how that is called off. */
   readonly #underWay = new Map<string, AbortController>()
   #callOff: (() => void) | null = null
@@ -61,8 +62,7 @@ export class Asking {
     this.#world = world
     this.#tabs = tabs
     this.#owner = owner
-    this.line = keptLine(tabs.name)
-    this.#isKept = this.line.length > 0
+    this.#set(asksOf(keptLine(tabs.name), api.user))
   }
 
   /** Go on with what tabs have left that are gone, now and for as long as the page lives. */
@@ -77,7 +77,15 @@ export class Asking {
   /** Resolves when it has been sent, or is seen to have to wait. */
   async add(chat: string | null, ask: Ask, after: After | null): Promise<void> {
     const forNew = chat === null ? { settings: this.#owner.settings() } : {}
-    const asked = { key: newKey(), chat, ...forNew, ask, after }
+    const { user } = this.#api
+    const asked = {
+      key: newKey(),
+      ...(user === null ? {} : { by: user }),
+      chat,
+      ...forNew,
+      ask,
+      after,
+    }
     this.#set([...this.line, asked])
     await this.#try(asked.key)
   }
@@ -137,7 +145,8 @@ export class Asking {
   async #takeOver(): Promise<void> {
     const gone = await this.#tabs.missing(tabsWithLines())
     this.readAgain()
-    const found = gone.flatMap(takeLine).filter(({ key }) => this.#find(key) === undefined)
+    const left = asksOf(gone.flatMap(takeLine), this.#api.user)
+    const found = left.filter(({ key }) => this.#find(key) === undefined)
     if (found.length === 0) return
     this.#set([...this.line, ...found])
     await this.advance()

@@ -24,11 +24,13 @@ class Desk {
   refuse: (() => Response) | null = null
   readonly world: FakeWorld
   readonly browser = new Browser()
+  readonly api: Api
   asking: Asking
   #air: Air = this.browser.air()
 
   constructor() {
     this.world = new FakeWorld((_id, init, url) => this.#reply(init, url))
+    this.api = new Api(this.world, 'http://server/api/')
     this.asking = this.reload()
   }
 
@@ -42,7 +44,7 @@ class Desk {
       onForbidden: () => {},
     }
     const tabs = new Tabs(this.world, this.#air)
-    this.asking = new Asking(new Api(this.world, 'http://server/api/'), this.world, tabs, owner)
+    this.asking = new Asking(this.api, this.world, tabs, owner)
     return this.asking
   }
 
@@ -210,6 +212,27 @@ test('a reload keeps the line and its keys', async () => {
   expect(desk.posted.map(({ key }) => key)).toEqual(before.map(({ key }) => key))
   expect(desk.reload().line).toEqual([])
 })
+
+test.each(['the tab', 'another tab'])(
+  'what one has asked waits in %s for nobody else',
+  async (where) => {
+    desk.api.user = 'ada'
+    desk.known.set('a', 'running')
+    await desk.ask('One?', 'a')
+    desk.known.set('a', 'done')
+    desk.api.user = 'bob'
+    if (where === 'the tab') desk.reload()
+    else {
+      desk.openAnother().watch()
+      await desk.world.advance(1_000)
+    }
+    await desk.asking.advance()
+    expect(desk.asking.line).toEqual([])
+    expect(desk.posted).toEqual([])
+    desk.api.user = 'ada'
+    expect(desk.reload().line).toEqual([])
+  },
+)
 
 test('a chat is asked for with the key of its question', async () => {
   await desk.asking.add(null, { content: 'One?', parent: null }, null)

@@ -15,6 +15,8 @@ export type After = { readonly answer: string } | { readonly asked: string }
 export interface Outgoing {
   /** Makes it safe to send again, whatever became of the first time. */
   readonly key: string
+  /** Who has asked it, and nobody else may. Nobody has a name where nobody signs in. */
+  readonly by?: string
   /** Null until the server has made a chat for it. */
   readonly chat: string | null
   /** What that is to be made with. */
@@ -31,6 +33,11 @@ export type Line = readonly Outgoing[]
 export function keptLine(tab: string): Line {
   const line: unknown = JSON.parse(kept.get(NAME + tab) ?? '[]')
   return Array.isArray(line) ? (line as Line) : []
+}
+
+/** What in a line may be asked by `user`. */
+export function asksOf(line: Line, user: string | null): Line {
+  return line.filter(({ by }) => by === undefined || by === user)
 }
 
 /** Returns whether there is a line now that the browser keeps. */

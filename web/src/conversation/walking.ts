@@ -1,10 +1,7 @@
 /** Walking between branches on the page. */
 import { tick } from 'svelte'
 import type { Message } from '../stream/wire.ts'
-
-export function controlOf(list: HTMLElement, id: string, selector: string): HTMLElement | null {
-  return list.querySelector<HTMLElement>(`[data-message="${CSS.escape(id)}"] ${selector}`)
-}
+import { controlOf } from './places.ts'
 
 /**
  * Show `to` in the place of `from` and keep what was pressed under the finger, with the focus on it, whatever the

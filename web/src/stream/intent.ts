@@ -3,8 +3,11 @@
  * frame, and a page that follows would take it back before position told anything.
  */
 
-/** `up`: away from the end, or to hold on to something. `end`: back to it. */
-export type Intent = 'up' | 'end'
+/**
+ * `up`: away from the end, or to hold on to something. `end`: back to it. `press`: a mouse button or a finger is down
+ * on the text, for a click, a selection or a drag. `release`: none is, and perhaps none was.
+ */
+export type Intent = 'up' | 'end' | 'press' | 'release'
 
 const KEYS: Readonly<Record<string, Intent>> = {
   ArrowUp: 'up',
@@ -12,6 +15,8 @@ const KEYS: Readonly<Record<string, Intent>> = {
   Home: 'up',
   End: 'end',
 }
+/** A menu that is opened, or a drag that begins, swallows the end of a press. */
+const RELEASES = ['pointerup', 'pointercancel', 'contextmenu', 'dragstart'] as const
 /** A finger that moves less far is resting. */
 const FINGER_PX = 3
 
@@ -37,8 +42,11 @@ export function onIntent(
     const intent = event.key === ' ' && event.shiftKey ? 'up' : KEYS[event.key]
     if (intent && !event.defaultPrevented && !isForItself(event.target)) tell(intent)
   }
-  const press = (event: PointerEvent): void => {
+  const grab = (event: PointerEvent): void => {
     if (event.target === scroller && event.offsetX >= scroller.clientWidth) tell('up')
+  }
+  const press = ({ button }: PointerEvent): void => {
+    if (button === 0) tell('press')
   }
   const focus = ({ target }: FocusEvent): void => {
     if (target instanceof Element && target.matches(':focus-visible')) tell('up')
@@ -50,7 +58,9 @@ export function onIntent(
   scroller.addEventListener('wheel', wheel, options)
   scroller.addEventListener('touchstart', touch, options)
   scroller.addEventListener('touchmove', drag, options)
-  scroller.addEventListener('pointerdown', press, options)
+  scroller.addEventListener('pointerdown', grab, options)
+  content.addEventListener('pointerdown', press, options)
+  for (const name of RELEASES) page.addEventListener(name, () => tell('release'), options)
   content.addEventListener('focusin', focus, options)
   page.addEventListener('keydown', key, options)
   page.addEventListener('selectionchange', select, options)

@@ -5,17 +5,17 @@
  * A scroll event says nothing of who caused it. Position does: what we wrote is at the end, so a position
  * further up is the reader's, whether it came from a scrollbar, a search in the page or a moved focus. Where
  * a scroll begins too gently for that, what the reader did says it (`onIntent`). Nothing is written before
- * looking where the reader is.
+ * looking where the reader is, nor while a mouse button or a finger is down on the text: browsers give up a
+ * selection that is being dragged when a script scrolls, and what is let go elsewhere was never clicked.
  */
-import { keepInPlace } from './anchor.ts'
-import { onIntent } from './intent.ts'
+import { keepInPlace, type InPlace } from './anchor.ts'
+import { onIntent, type Intent } from './intent.ts'
+import { ABOVE_QUESTION_PX, Room } from './room.ts'
 
 /** Up this far and it was meant. */
 const DRIFT_PX = 3
 /** Down to this far from the end and it is meant to follow again. */
 const NEAR_PX = 24
-/** What stays free above a question that is put at the top. */
-const ABOVE_QUESTION_PX = 16
 
 export interface Position {
   readonly top: number
@@ -65,125 +65,130 @@ export function stick(
   content: HTMLElement,
   onChange: (follows: boolean) => void,
 ): Stick {
-  const room = new Room(scroller, content)
-  const inPlace = keepInPlace(scroller)
-  let pin: Pin = { follows: true, top: 0, content: 0 }
-  const set = (next: Pin): void => {
-    if (next.follows !== pin.follows) {
-      inPlace.enable(!next.follows)
-      onChange(next.follows)
-    }
-    pin = next
-  }
-  const look = (): void => set(scrolled(pin, positionOf(scroller)))
-  const toEnd = (): void => {
-    const content = scroller.scrollHeight
-    scroller.scrollTop = content
-    set({ follows: true, top: scroller.scrollTop, content })
-  }
-  const resized = (): void => {
-    // The reader may have moved since the last scroll event, and a shorter content may have pushed the position:
-    // that can be told from each other only before there is room again.
-    look()
-    room.fit()
-    if (pin.follows) toEnd()
-    else inPlace.restore()
-  }
-  const left = new AbortController()
-  const moved = (): void => {
-    look()
-    inPlace.remember()
-  }
-  scroller.addEventListener('scroll', moved, { passive: true, signal: left.signal })
-  onIntent(scroller, content, left.signal, (intent) => {
-    if (intent === 'end') toEnd()
-    else if (scroller.scrollTop > 0) set({ ...pin, follows: false })
-  })
-  // A scroll in the frame that grows would cost another frame, for its event: a text that grows before the frame
-  // is scrolled to before it. Whatever else is drawn has a task of its own, which is not to be longer for it.
-  const drawn = new MutationObserver(() => {
-    if (pin.follows) resized()
-  })
-  drawn.observe(content, { subtree: true, characterData: true })
-  const watch = new ResizeObserver(resized)
-  watch.observe(content)
-  watch.observe(scroller)
-  inPlace.enable(false)
-  return {
-    toStart: () => {
-      room.drop()
-      scroller.scrollTop = 0
-      set({ follows: false, top: 0, content: scroller.scrollHeight })
-    },
-    toEnd: () => {
-      room.drop()
-      toEnd()
-    },
-    toQuestion: (find) => {
-      room.make(find)
-      toEnd()
-    },
-    stay: () => {
-      room.drop()
-      set({ ...pin, follows: false })
-    },
-    toPart: (part) => {
-      room.drop()
-      const above = part.getBoundingClientRect().top - scroller.getBoundingClientRect().top
-      scroller.scrollTop += above - ABOVE_QUESTION_PX
-      const { top, view, content } = positionOf(scroller)
-      set({ follows: content - view - top <= DRIFT_PX, top, content })
-      inPlace.remember()
-    },
-    destroy: () => {
-      left.abort()
-      drawn.disconnect()
-      watch.disconnect()
-      room.drop()
-    },
-  }
+  return new Owner(scroller, content, onChange)
 }
 
-/**
- * The empty room below a question at the top, as the least height of the content: it fills without any motion,
- * and where something in it shrinks (thinking that is folded) the browser has no reason to push the position up.
- */
-class Room {
+class Owner implements Stick {
   readonly #scroller: HTMLElement
-  readonly #content: HTMLElement
-  #find: (() => HTMLElement | null) | null = null
-  #least = ''
+  readonly #onChange: (follows: boolean) => void
+  readonly #room: Room
+  readonly #inPlace: InPlace
+  readonly #left = new AbortController()
+  readonly #watch = new ResizeObserver(() => this.#resized())
+  /**
+   * A scroll in the frame that grows would cost another frame, for its event: a text that grows before the frame
+   * is scrolled to before it. Whatever else is drawn has a task of its own, which is not to be longer for it.
+   */
+  readonly #drawn = new MutationObserver(() => this.#isFollowing && this.#resized())
+  #pin: Pin = { follows: true, top: 0, content: 0 }
+  /** Something is pressed. What moved away under it could be neither clicked nor selected. */
+  #isHeld = false
 
-  constructor(scroller: HTMLElement, content: HTMLElement) {
+  constructor(scroller: HTMLElement, content: HTMLElement, onChange: (follows: boolean) => void) {
     this.#scroller = scroller
-    this.#content = content
+    this.#onChange = onChange
+    this.#room = new Room(scroller, content)
+    this.#inPlace = keepInPlace(scroller)
+    this.#inPlace.enable(false)
+    const { signal } = this.#left
+    scroller.addEventListener('scroll', () => this.#moved(), { passive: true, signal })
+    onIntent(scroller, content, signal, (intent) => this.#heed(intent))
+    this.#watch.observe(content)
+    this.#watch.observe(scroller)
+    this.#drawn.observe(content, { subtree: true, characterData: true })
   }
 
-  make(find: () => HTMLElement | null): void {
-    this.#find = find
-    this.fit()
+  toStart(): void {
+    this.#room.drop()
+    this.#scroller.scrollTop = 0
+    this.#set({ follows: false, top: 0, content: this.#scroller.scrollHeight })
   }
 
-  fit(): void {
-    const question = this.#find?.()
-    if (!question) return
-    const asked = question.getBoundingClientRect()
-    const above = asked.top - this.#content.getBoundingClientRect().top
-    const view = this.#scroller.clientHeight
-    // Of a long question the end is what the answer belongs to.
-    const hidden = Math.max(0, asked.height - view / 2)
-    this.#set(`${above + hidden - ABOVE_QUESTION_PX + view}px`)
+  toEnd(): void {
+    this.#room.drop()
+    this.#goToEnd()
   }
 
-  drop(): void {
-    this.#find = null
-    this.#set('')
+  toQuestion(find: () => HTMLElement | null): void {
+    this.#room.make(find)
+    this.#goToEnd()
   }
 
-  #set(least: string): void {
-    if (least === this.#least) return
-    this.#least = least
-    this.#content.style.minHeight = least
+  stay(): void {
+    this.#room.drop()
+    this.#set({ ...this.#pin, follows: false })
+  }
+
+  toPart(part: HTMLElement): void {
+    this.#room.drop()
+    const above = part.getBoundingClientRect().top - this.#scroller.getBoundingClientRect().top
+    this.#scroller.scrollTop += above - ABOVE_QUESTION_PX
+    const { top, view, content } = positionOf(this.#scroller)
+    this.#set({ follows: content - view - top <= DRIFT_PX, top, content })
+    this.#inPlace.remember()
+  }
+
+  destroy(): void {
+    this.#left.abort()
+    this.#drawn.disconnect()
+    this.#watch.disconnect()
+    this.#room.drop()
+  }
+
+  get #isFollowing(): boolean {
+    return this.#pin.follows && !this.#isHeld
+  }
+
+  #set(pin: Pin): void {
+    const isNew = pin.follows !== this.#pin.follows
+    this.#pin = pin
+    if (!isNew) return
+    this.#inPlace.enable(!this.#isFollowing)
+    this.#onChange(pin.follows)
+  }
+
+  #look(): void {
+    this.#set(scrolled(this.#pin, positionOf(this.#scroller)))
+  }
+
+  #goToEnd(): void {
+    const content = this.#scroller.scrollHeight
+    this.#scroller.scrollTop = content
+    this.#set({ follows: true, top: this.#scroller.scrollTop, content })
+  }
+
+  #resized(): void {
+    // The reader may have moved since the last scroll event, and a shorter content may have pushed the position:
+    // that can be told from each other only before there is room again.
+    this.#look()
+    this.#room.fit()
+    if (this.#isFollowing) this.#goToEnd()
+    else this.#inPlace.restore()
+  }
+
+  #moved(): void {
+    this.#look()
+    this.#inPlace.remember()
+  }
+
+  #heed(intent: Intent): void {
+    switch (intent) {
+      case 'up':
+        if (this.#scroller.scrollTop > 0) this.#set({ ...this.#pin, follows: false })
+        return
+      case 'end':
+        return this.#goToEnd()
+      case 'press':
+      case 'release':
+        return this.#hold(intent === 'press')
+    }
+  }
+
+  #hold(isHeld: boolean): void {
+    if (isHeld === this.#isHeld) return
+    this.#isHeld = isHeld
+    this.#inPlace.enable(!this.#isFollowing)
+    if (this.#isFollowing) this.#resized()
   }
 }
 
