@@ -40,6 +40,7 @@ RULES = [
     Rules(temperature=1.1, top_p=0.9, presence=0.5, seed=3, likeliest=0),
     Rules(temperature=0.9, bias=((99, 5.0),), seed=8),
     Rules(min_length=400),
+    Rules(presence=-30.0),  # goes in circles, so that there is something to look up
 ]
 
 
@@ -51,7 +52,7 @@ def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return take_weights(model, torch.device("cuda"))
 
 
-LENGTHS = (1, 15, 16, 17, 70, 300, 130, 40)
+LENGTHS = (1, 15, 16, 17, 70, 300, 130, 40, 25)
 
 
 def sequences() -> list[Sequence]:
@@ -67,7 +68,8 @@ def test_graphs_say_what_plain_torch_says(weights: Any, few_rows: int, pages: in
     )
     plain = answers(PlainRunner(weights, STOPS, SEATS, pages), sequences(), pages, SEATS)
     assert_alike(captured, plain)
-    assert all(len(set(answer.ids)) >= 20 for answer in plain)
+    for answer, rules in zip(plain, RULES, strict=True):
+        assert len(set(answer.ids)) >= 20 or rules.presence < 0
 
 
 @pytest.mark.parametrize("pages", [120, 60], ids=["room for all", "pages run out"])

@@ -9,6 +9,7 @@ while a step of its former holder is still under way.
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -102,6 +103,8 @@ class GraphRunner:
 
     def _capture(self, seats: int, options: Options) -> None:
         """Largest first, so that smaller graphs fit into the memory of larger ones."""
+        # Graphs that nobody has any more are given back now: while one is captured, that would spoil it.
+        gc.collect()
         recorder = Recorder.on(self._state.device) if options.captures else None
         drafted = _up_to(DRAFTED_SIZES, seats) if self._state.speculates else []
         sizes = sorted(batch_sizes(seats), key=sum, reverse=True)
