@@ -19,6 +19,7 @@ from inkstream import gpus, models, probe
 from inkstream.choice import TORCH_PACKAGES, choose
 from inkstream.config import Settings
 from inkstream.engines import SLOTS
+from inkstream.engines.torch import footprint
 from inkstream.errors import ModelError
 from inkstream.models import Model
 from inkstream.preflight import BEFORE_SERVING, Check, Finding, Subject
@@ -162,8 +163,9 @@ def model(subject: Subject) -> Iterator[Finding]:
     settings, say = subject.settings, subject.say
     if settings.engine == "scripted" or settings.engine_url:
         return
+    form = choose(settings, say).form
     try:
-        found = asyncio.run(_find(settings, choose(settings, say).form))
+        found = asyncio.run(_find(settings, form))
     except ModelError as error:
         if error.code != "model_offline" or settings.offline:
             yield Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")
@@ -173,7 +175,7 @@ def model(subject: Subject) -> Iterator[Finding]:
         yield Finding("model", "warn", text, f"{fix}inkstream pull {settings.model}")
         return
     yield _presence(found, settings, say)
-    yield _fit(found, settings, say)
+    yield _fit(found, settings, say) if form == "gguf" else _torch_fit(found, settings, say)
     if subject.is_thorough:
         yield _checksum(found, say)
 
@@ -208,6 +210,24 @@ def _fit(found: Model, settings: Settings, say: Words) -> Finding:
         f"改用 --context {settings.context // 2}、减少 --slots，或换小一些的模型（见 inkstream models）",
     )
     return Finding("memory", "warn", text, fix)
+
+
+def _torch_fit(found: Model, settings: Settings, say: Words) -> Finding:
+    """The cache takes what is left."""
+    try:
+        footprint.require_known(*footprint.architecture(found.path))
+        demand, room = footprint.demanded(found.path, settings)
+    except ModelError as error:
+        return Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")
+    text = say(
+        f"its weights need about {size(demand.bytes)}; {room.where}: {size(room.bytes)}",
+        f"权重约需 {size(demand.bytes)}；{room.where}：{size(room.bytes)}",
+    )
+    if demand.bytes <= room.bytes or not room.bytes:
+        return Finding("memory", "ok", text)
+    ways = [f"{flags} ({size(needed)})" for flags, needed in footprint.ways_out(demand, room)]
+    smaller = say("a smaller model (inkstream models)", "换小一些的模型（见 inkstream models）")
+    return Finding("memory", "fail", text, "; ".join([*ways, smaller]))
 
 
 def _checksum(found: Model, say: Words) -> Finding:

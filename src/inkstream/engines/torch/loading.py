@@ -23,11 +23,12 @@ from inkstream.engines.torch.device import (
     pages_that_fit,
     spread_over,
 )
+from inkstream.engines.torch.footprint import Demand, read
 from inkstream.engines.torch.forward import Weights
-from inkstream.engines.torch.memory import require_room, weights_bytes, within_memory
+from inkstream.engines.torch.memory import require_room, within_memory
 from inkstream.engines.torch.model import Model, load, load_drafting, native_dtype
 from inkstream.engines.torch.packed import can_pack, narrowed, packed
-from inkstream.engines.torch.quantized import SHARES, quantizer
+from inkstream.engines.torch.quantized import quantizer
 from inkstream.engines.torch.runner import Runner
 
 logger = logging.getLogger(__name__)
@@ -100,14 +101,14 @@ def load_all(launch: Launch, tell: Tell) -> Loaded:
 
     device = choose_device(launch.device)
     dtype = DTYPES.get(launch.dtype) or native_dtype(device, is_quantized=bool(launch.quantize))
-    share = SHARES.get(launch.quantize, 1.0)
-    devices = spread_over(device, launch.device, weights_bytes(launch.path, device, dtype, share))
+    demand = Demand(read(launch.path), dtype.itemsize, launch.quantize, is_on_gpu=device.type == "cuda")
+    devices = spread_over(device, launch.device, demand.bytes)
     packs = not launch.quantize and can_pack(device, dtype)
     quantize = packed if packs else quantizer(launch.quantize, device)
     if device.type == "cpu":
         torch.set_num_threads(launch.threads or machine.spare_cores())
     with within_memory(launch.path, device):
-        require_room(launch.path, devices, dtype, share)
+        require_room(launch.path.name, demand, devices)
         model = load(
             launch.path,
             device,

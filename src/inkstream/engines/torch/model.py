@@ -24,13 +24,11 @@ from transformers.utils import logging as transformers_logging
 from inkstream.engines import Sampling
 from inkstream.engines.torch.chat import Chat
 from inkstream.engines.torch.drafting import Drafting
+from inkstream.engines.torch.footprint import require_known
 from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
 from inkstream.engines.torch.memory import free_bytes, is_out_of_memory
 from inkstream.engines.torch.quantized import Quantize
 from inkstream.errors import ModelError
-
-MODEL_TYPES = ("qwen2", "qwen3", "llama")
-"""Qwen2.5 calls itself qwen2, SmolLM2 and many others llama."""
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Those whose frequencies do not change with the length of the text."""
@@ -142,9 +140,7 @@ def require_supported(config: Any) -> None:
     """Raises ModelError with the reason."""
     # A GGUF file names no class, only the type.
     (name, *_) = config.architectures or [f"{config.model_type}ForCausalLM"]
-    if config.model_type not in MODEL_TYPES or not name.endswith("ForCausalLM"):
-        known = ", ".join(MODEL_TYPES)
-        raise _refused(f"The torch engine has no {name} of type '{config.model_type}'; it has {known}.")
+    require_known(config.model_type, name)
     if config.hidden_act != "silu":
         raise _refused(f"The torch engine has no activation '{config.hidden_act}', only silu.")
     rope = config.rope_parameters["rope_type"]
