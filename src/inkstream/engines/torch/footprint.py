@@ -92,11 +92,12 @@ class Demand:
         return self.footprint.kept_bytes(self.number_bytes, self.quantize) + 4 * largest * self.number_bytes
 
     def _in_main_memory(self) -> int:
-        """All of it is read before the first matrix is made smaller. In float32 a head is packed beside the
-        embedding, which is narrowed where it is the same.
+        """The runtime's own, and all of the model: it is read before the first matrix is made smaller. In
+        float32 a head is packed beside the embedding, which is narrowed where it is the same.
         """
         per_head = {4: 6 if self.footprint.is_tied else 4}.get(self.number_bytes, 0)
-        return self.footprint.elements * self.number_bytes + self.footprint.head * per_head
+        weights = self.footprint.elements * self.number_bytes + self.footprint.head * per_head
+        return weights + machine.RUNTIME_BYTES
 
 
 @dataclass(frozen=True, slots=True)
