@@ -215,7 +215,7 @@ def _fit(found: Model, settings: Settings, say: Words) -> Finding:
 def _torch_fit(found: Model, settings: Settings, say: Words) -> Finding:
     """The cache takes what is left."""
     try:
-        footprint.require_known(*footprint.architecture(found.path))
+        footprint.require_known(footprint.configuration(found.path))
         demand, room = footprint.demanded(found.path, settings)
     except ModelError as error:
         return Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")

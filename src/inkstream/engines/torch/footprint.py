@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from inkstream import gguf, machine, probe, safetensors
 from inkstream.config import Settings
@@ -136,17 +137,26 @@ def demanded(path: Path, settings: Settings) -> tuple[Demand, Room]:
 
 def require_loadable(path: Path, settings: Settings) -> None:
     """Refuse what would certainly not load. Raises ModelError."""
-    require_known(*architecture(path))
+    require_known(configuration(path))
     demand, room = demanded(path, settings)
     if 0 < room.bytes < demand.bytes:
         raise too_large(path.name, demand, room)
 
 
-def require_known(model_type: str, name: str) -> None:
-    """Raises ModelError."""
+def require_known(config: Mapping[str, Any]) -> None:
+    """``config`` is as in a model's config.json. Raises ModelError."""
+    model_type = str(config.get("model_type"))
+    # A GGUF file names no class, only the type.
+    name = str((config.get("architectures") or [f"{model_type}ForCausalLM"])[0])
     if model_type not in MODEL_TYPES or not name.endswith("ForCausalLM"):
         raise ModelError(
             f"The torch engine has no {name} of type '{model_type}'; it has {', '.join(MODEL_TYPES)}.",
+            code="model_unsupported",
+        )
+    if quantized := config.get("quantization_config"):
+        raise ModelError(
+            f"The torch engine reads no weights that are quantised by '{quantized.get('quant_method')}'. "
+            "Take the model that they were made from, with --quantize nf4 or int8 where it is too large.",
             code="model_unsupported",
         )
 
@@ -173,19 +183,15 @@ def ways_out(demand: Demand, room: Room) -> list[tuple[str, int]]:
     ]
 
 
-def architecture(path: Path) -> tuple[str, str]:
-    """For ``require_known``: the model's type, and its class, which a GGUF file does not name. Raises
-    ModelError.
-    """
+def configuration(path: Path) -> dict[str, Any]:
+    """A folder's config.json; of a GGUF file the type of its model. Raises ModelError."""
     try:
         if not path.is_dir():
-            found = gguf.read(path).architecture
-            return found, f"{found}ForCausalLM"
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        model_type = str(config.get("model_type"))
-        return model_type, str((config.get("architectures") or [f"{model_type}ForCausalLM"])[0])
-    except (gguf.Corrupt, OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+            return {"model_type": gguf.read(path).architecture}
+        config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (gguf.Corrupt, OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}.", code="model_corrupt") from error
+    return config
 
 
 def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
