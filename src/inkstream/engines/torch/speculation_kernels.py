@@ -132,8 +132,8 @@ def _settle(
     tl.store(written_at + row, count.to(tl.int64))
     if seat != nobody:
         if HAS_HISTORY:
-            place = history_at + seat * history_width + position + 1 + at
-            tl.store(place, token.to(tl.int32), mask=is_written)
+            written = history_at + seat * history_width + position + 1 + at
+            tl.store(written, token.to(tl.int32), mask=is_written)
         if kind != WIDE:
             tl.store(seat_tokens_at + seat, tl.sum(tl.where(at == count - 1, token, 0), axis=0))
             tl.store(seat_positions_at + seat, position + count)
