@@ -143,6 +143,23 @@ async def test_another_architecture_is_refused_without_loading_it(tmp_path: Path
     assert refused.value.code == "model_unsupported"
 
 
+@pytest.mark.parametrize(("quantised", "name"), [({"quant_method": "gptq"}, "gptq"), ("fp8", "fp8")])
+async def test_weights_that_were_quantised_before_are_refused_without_loading_them(
+    tmp_path: Path, quantised: object, name: str
+) -> None:
+    other = described(tmp_path / "m", quantization_config=quantised)
+    with pytest.raises(ModelError, match=f"quantised by '{name}'.*--quantize nf4") as refused:
+        await require_loadable(*served(other))
+    assert refused.value.code == "model_unsupported"
+
+
+async def test_a_configuration_that_is_none_is_refused(tmp_path: Path) -> None:
+    (write_tiny_checkpoint(tmp_path / "m") / "config.json").write_text("[]")
+    with pytest.raises(ModelError, match="describes no model") as refused:
+        await require_loadable(*served(tmp_path / "m"))
+    assert refused.value.code == "model_corrupt"
+
+
 @pytest.mark.parametrize(
     ("gpus", "device", "refused_by"),
     [

@@ -154,8 +154,9 @@ def require_known(config: Mapping[str, Any]) -> None:
             code="model_unsupported",
         )
     if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
         raise ModelError(
-            f"The torch engine reads no weights that are quantised by '{quantized.get('quant_method')}'. "
+            f"The torch engine reads no weights that are quantised by '{method}'. "
             "Take the model that they were made from, with --quantize nf4 or int8 where it is too large.",
             code="model_unsupported",
         )
@@ -188,9 +189,11 @@ def configuration(path: Path) -> dict[str, Any]:
     try:
         if not path.is_dir():
             return {"model_type": gguf.read(path).architecture}
-        config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (gguf.Corrupt, OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}.", code="model_corrupt") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"The config.json of {path} describes no model.", code="model_corrupt")
     return config
 
 

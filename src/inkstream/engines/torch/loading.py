@@ -124,6 +124,8 @@ def load_all(launch: Launch, tell: Tell) -> Loaded:
             model = replace(model, weights=_packed(model.weights))
         _tell_where(model.weights)
         drafting = load_drafting(model, device, launch.draft_model, ngram=launch.ngram)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what joining and quantising have left over is for the cache
         slots, context = launch.slots or default_slots(device), min(launch.context, model.positions)
         pages = pages_that_fit(model.weights, launch.cache_tokens or slots * context, drafting)
         runner = create_runner(
