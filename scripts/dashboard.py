@@ -22,6 +22,7 @@ import httpx
 DASHBOARD = Path(__file__).parent.parent / "deploy" / "grafana-dashboard.json"
 COLUMNS, WIDTH, HEIGHT, PLOT_WIDTH, PLOT_HEIGHT, LEFT, TOP = 3, 400, 190, 320, 100, 60, 50
 POINTS = 120
+LEGEND_CHARS = 76
 COLOURS = ("#1b6e53", "#3b6fb6", "#c07a1c", "#b3423a", "#7a4fa3", "#4d4d4d")
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 UNITS = {"s": "s", "bytes": "B", "ops": "/s", "celsius": "°C", "short": "", "percentunit": "%"}
@@ -94,10 +95,17 @@ def _height(share: float) -> float:
 
 
 def _legend(lines: Sequence[Line]) -> str:
-    words = "".join(
-        f'<tspan dx="8" fill="{colour}">{escape(line.name)}</tspan>'
+    """Where there is no room for all names beside each other they are cut, and the last ones left out."""
+    told = [
+        (line.name, colour)
         for line, colour in zip(lines, cycle(COLOURS), strict=False)
         if any(value > 0 for _, value in line.points) or len(lines) < 4
+    ]
+    is_crowded = sum(len(name) + 2 for name, _ in told) > LEGEND_CHARS
+    longest = max(6, LEGEND_CHARS // len(told) - 2) if is_crowded else LEGEND_CHARS
+    words = "".join(
+        f'<tspan dx="8" fill="{colour}">{escape(name[:longest])}</tspan>'
+        for name, colour in told[: LEGEND_CHARS // 8]
     )
     return f'<text x="{LEFT - 8}" y="36" font-size="10">{words}</text>'
 

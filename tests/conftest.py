@@ -113,13 +113,19 @@ def qwen2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def server_kind() -> type[Server]:
+    """Which servers the page is opened from. A module may have others: see ``test_lan``."""
+    return Server
+
+
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(server_kind: type[Server], tmp_path: Path) -> Iterator[Serve]:
     """Start a server that the test has for itself; its answers are plain and paced, unless told otherwise."""
     servers: list[Server] = []
 
     def start(script: dict[str, Any] | None = None, **settings: str) -> Server:
-        servers.append(Server(tmp_path / "data", paced() if script is None else script, settings))
+        servers.append(server_kind(tmp_path / "data", paced() if script is None else script, settings))
         return servers[-1]
 
     yield start
@@ -128,9 +134,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(server_kind: type[Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server for tests that leave it as it is, chats apart."""
-    server = Server(tmp_path_factory.mktemp("data"), paced(), {})
+    server = server_kind(tmp_path_factory.mktemp("data"), paced(), {})
     yield server
     server.close()
 

@@ -77,7 +77,7 @@ async def serving(folder: Path, script: Script | None = None, **settings: Any) -
     listening = asyncio.Event()
     with listen(chosen) as sock:
         async with open_services(chosen, engine, streams, lambda: None) as services:
-            config = server_config(create_app(services), chosen)
+            config = server_config(create_app(services), chosen, services.errors)
             server = Server(config, streams, listening.set)
             running = asyncio.ensure_future(server.serve(sockets=[sock]))
             await asyncio.wait_for(listening.wait(), 10)

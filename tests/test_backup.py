@@ -17,8 +17,10 @@ import httpx
 import orjson
 import pytest
 
+from inkstream import chosen
 from inkstream.accounts import Accounts
 from inkstream.backup import MANIFEST, PARTS, back_up, restore
+from inkstream.chosen import Chosen
 from inkstream.engines.scripted import Script
 from inkstream.errors import ConfigError, FolderInUse, InkstreamError, LogError
 from inkstream.events import RunState, fold, text_of
@@ -163,6 +165,29 @@ async def test_users_are_in_it_and_nobody_else_may_read_it(tmp_path: Path) -> No
     assert {path.name for path in (tmp_path / "new").iterdir() if path.is_dir()} == set()
 
 
+async def test_the_choice_of_a_model_is_in_it_where_there_is_one(tmp_path: Path) -> None:
+    file = await made(tmp_path / "data")
+    restore(file, tmp_path / "without")
+    assert chosen.read(tmp_path / "without") is None
+    choice = Chosen("b", instead_of="a", trying="c")
+    chosen.write(tmp_path / "data", choice)
+    back_up(tmp_path / "data", tmp_path / "with.zip")
+    restore(tmp_path / "with.zip", tmp_path / "with")
+    assert chosen.read(tmp_path / "with") == choice
+    assert (tmp_path / "with" / chosen.FILE).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_choice_that_is_none_is_not_restored(tmp_path: Path) -> None:
+    await made(tmp_path / "data")
+    chosen.write(tmp_path / "data", Chosen("b", instead_of="a"))
+    file = tmp_path / "with.zip"
+    back_up(tmp_path / "data", file)
+    rewrite(file, {chosen.FILE: b'["b"]'})
+    with pytest.raises(ConfigError, match=r"with\.zip is no backup"):
+        restore(file, tmp_path / "new")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["gateway.lock"]
+
+
 async def test_a_backup_replaces_no_file(tmp_path: Path) -> None:
     file = await made(tmp_path / "data")
     before = file.read_bytes()
@@ -194,7 +219,7 @@ async def test_a_folder_in_use_is_not_restored_into(tmp_path: Path) -> None:
             restore(file, tmp_path / "live")
 
 
-@pytest.mark.parametrize("there", ["log.db", "history.db-wal", "accounts.db"])
+@pytest.mark.parametrize("there", ["log.db", "history.db-wal", "accounts.db", "model.json"])
 async def test_what_is_in_a_folder_is_not_restored_over(there: str, tmp_path: Path) -> None:
     file = await made(tmp_path / "data")
     (tmp_path / "new").mkdir()
@@ -202,7 +227,7 @@ async def test_what_is_in_a_folder_is_not_restored_over(there: str, tmp_path: Pa
     with pytest.raises(ConfigError, match="there already"):
         restore(file, tmp_path / "new")
     assert (tmp_path / "new" / there).read_bytes() == b"mine"
-    assert [path.name for path in (tmp_path / "new").glob("*.db*")] == [there]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {there, "gateway.lock"}
 
 
 def cut_off(file: Path) -> None:
@@ -248,18 +273,24 @@ def with_more(told: dict[str, Any]) -> None:
     told["files"].append("future.db")
 
 
+def rewrite(file: Path, content: dict[str, bytes]) -> None:
+    """The same archive with other content in some of its files."""
+    with zipfile.ZipFile(file) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()} | content
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
 @pytest.mark.parametrize("change", [newer, with_more])
 async def test_a_backup_of_a_newer_form_is_refused(
     change: Callable[[dict[str, Any]], None], tmp_path: Path
 ) -> None:
     file = await made(tmp_path / "data")
     with zipfile.ZipFile(file) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    told = json.loads(content[MANIFEST])
+        told = json.loads(archive.read(MANIFEST))
     change(told)
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in {**content, MANIFEST: json.dumps(told).encode()}.items():
-            archive.writestr(name, data)
+    rewrite(file, {MANIFEST: json.dumps(told).encode()})
     with pytest.raises(LogError, match="newer inkstream"):
         restore(file, tmp_path / "new")
 
@@ -274,11 +305,7 @@ async def test_databases_of_a_newer_version_are_neither_backed_up_nor_restored(
         db.execute(f"PRAGMA user_version = {part.newest + 1}")
     with pytest.raises(LogError, match="newer inkstream"):
         back_up(tmp_path / "data", tmp_path / "second.zip")
-    with zipfile.ZipFile(file) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in {**content, part.file: path.read_bytes()}.items():
-            archive.writestr(name, data)
+    rewrite(file, {part.file: path.read_bytes()})
     with pytest.raises(LogError, match="newer inkstream"):
         restore(file, tmp_path / "new")
     assert list((tmp_path / "new").glob("*.db")) == []

@@ -137,7 +137,7 @@ def test_listening_beyond_loopback_without_a_key_is_refused_with_a_key_to_use(
     environ: dict[str, str],
 ) -> None:
     said = refusal(inkstream(environ, "serve", "--host", "0.0.0.0"))
-    command = re.search(r"inkstream serve --host 0\.0\.0\.0 --key \S{20,}", said)
+    command = re.search(r"inkstream serve --host 0\.0\.0\.0 --key [0-9a-f]{32}", said)
     assert command is not None
     findings = findings_of(inkstream(environ, "doctor", "--json", *command[0].split()[2:]))
     assert findings["access"]["level"] == "ok"
@@ -192,6 +192,10 @@ def test_a_terminal_without_han_characters_gets_question_marks(environ: dict[str
     answer = inkstream(environ | narrow, "--help")
     assert answer.returncode == 0
     assert "???" in answer.stdout
+    told = findings_of(inkstream(environ | narrow, "doctor", "--json"))["locale"]
+    assert told["level"] == "warn"
+    assert "iso8859-1" in told["text"]
+    assert findings_of(inkstream(environ, "doctor", "--json"))["locale"]["level"] == "ok"
 
 
 def test_a_reader_that_has_seen_enough_causes_no_complaint(environ: dict[str, str]) -> None:

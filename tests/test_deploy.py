@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
+from jsonschema import Draft201909Validator
 
 from inkstream.commands import COMMANDS
 from inkstream.config import env_name, settings_fields
 from inkstream.probe import free_port
 from inkstream.serving import notify
+from tests.conftest import BUILD
 from tests.live import serving
 from tests.test_serving import address_of, inkstream
 
@@ -58,6 +63,32 @@ def test_commands_and_settings_in_a_file_exist(file: str) -> None:
     called = re.findall(r"bin/inkstream (\w+)", text) + re.findall(r"(?:CMD|command:) \[\"?(\w+)\"?\]", text)
     assert called
     assert set(called) <= {command.name for command in COMMANDS if command.en}
+
+
+@pytest.fixture(scope="session")
+def specification(build: FileLock) -> dict[str, Any]:
+    """The Compose specification's schema, from the Python package that carries it."""
+    schema = BUILD / "compose_spec.json"
+    with build:
+        if not schema.exists():
+            name = "docker-compose==1.29.2"
+            command = ["pip", "download", "--quiet", "--no-deps", "--dest", str(BUILD), name]
+            subprocess.run([sys.executable, "-m", *command], check=True)
+            (wheel,) = BUILD.glob("docker_compose-*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                schema.write_bytes(archive.read("compose/config/compose_spec.json"))
+            wheel.unlink()
+    found: dict[str, Any] = json.loads(schema.read_bytes())
+    return found
+
+
+@pytest.mark.real
+def test_the_compose_file_is_one_by_the_specification(specification: dict[str, Any]) -> None:
+    check = Draft201909Validator(specification)
+    assert [error.message for error in check.iter_errors(compose())] == []
+    wrong = compose()
+    wrong["services"]["chat"]["depends_on"]["engine"]["condition"] = "nonsense"
+    assert not check.is_valid(wrong)
 
 
 def test_every_service_of_the_compose_file_comes_back_and_is_looked_after() -> None:

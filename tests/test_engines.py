@@ -306,6 +306,32 @@ async def seconds_late_after_closing(subject: Subject, request: Request) -> floa
     return time.monotonic() - started - slowest_step
 
 
+async def test_the_cache_fills_while_an_answer_is_written_and_is_free_behind_it(subject: Subject) -> None:
+    await cache_empties(subject)
+    request = await subject.request()
+    call = Call(subject.engine, replace(request, sampling=replace(request.sampling, max_tokens=400)))
+    await call.until_chunk()
+    early = held(subject)
+    assert early >= request.prompt.tokens
+    await call.until(len(call.items) + 40)
+    assert early + 20 <= held(subject) <= 3 * subject.context
+    await call.cancel()
+    await cache_empties(subject)
+
+
+async def cache_empties(subject: Subject) -> None:
+    """What was cancelled is given back at the end of a step, maybe in another thread."""
+    while subject.engine.cache_usage != 0:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+def held(subject: Subject) -> float:
+    """Tokens, or room for them, that answers have in the cache."""
+    usage, about = subject.engine.cache_usage, subject.engine.describe()
+    assert usage is not None
+    return round(usage * about.slots * about.context_length, 3)
+
+
 async def test_nothing_is_taken_once_the_call_is_cancelled(subject: Subject) -> None:
     """Not even what the engine already had: between the cancelling and its delivery lies a step."""
     request = await subject.request()

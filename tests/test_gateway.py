@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import Counter
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from inkstream.api.sse import CONNECTION, HEADERS, OpenStreams
-from inkstream.connection import Protocol
-from inkstream.gateway import Server
+from inkstream.config import Settings
+from inkstream.gateway import Server, server_config
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close with nothing lingering resets the connection
 
@@ -40,8 +40,7 @@ async def test_a_piece_for_a_reader_that_has_just_gone_is_dropped() -> None:
             sent.set_exception(error)
 
     listening = asyncio.Event()
-    config = uvicorn.Config(app, http=Protocol, lifespan="off", log_config=None)
-    server = Server(config, OpenStreams(1, 1), listening.set)
+    server = Server(server_config(app, Settings(), Counter()), OpenStreams(1, 1), listening.set)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         await listening.wait()

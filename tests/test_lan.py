@@ -7,7 +7,6 @@ them: the clipboard's API, random UUIDs, locks, service workers, notifications.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import Open, Serve, Server, ask, paced, until_ended
+from tests.browsing import Open, Serve, Server, ask, until_ended
 from tests.test_keyboard import test_a_conversation_is_led_without_a_pointer
 from tests.test_markdown import test_code_is_copied_without_a_secure_context
 from tests.test_page import (
@@ -82,38 +81,18 @@ class NumberedServer(Server):
 
 
 @pytest.fixture(scope="module", params=[NamedServer, NumberedServer], ids=["name", "address"])
-def far(request: pytest.FixtureRequest) -> type[Server]:
-    kind: type[Server] = request.param
-    return kind
+def server_kind(request: pytest.FixtureRequest) -> type[Server]:
+    given: type[Server] = request.param
+    return given
 
 
 @pytest.fixture
-def serve(far: type[Server], tmp_path: Path) -> Iterator[Serve]:
-    servers: list[Server] = []
-
-    def start(script: dict[str, Any] | None = None, **settings: str) -> Server:
-        servers.append(far(tmp_path / "data", paced() if script is None else script, settings))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
-
-@pytest.fixture(scope="module")
-def server(far: type[Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = far(tmp_path_factory.mktemp("data"), paced(), {})
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def open_page(open_page: Open, far: type[Server]) -> Open:
+def open_page(open_page: Open, server_kind: type[Server]) -> Open:
     """Open a page; where there is a key, signed in."""
 
     def open_one(url: str, *, context: Any = None, **how: Any) -> Page:
         page = open_page(url, context=context, **how)
-        if far is NumberedServer and context is None:
+        if server_kind is NumberedServer and context is None:
             form = page.get_by_test_id("sign-in")
             form.get_by_role("textbox").fill(KEY)
             form.get_by_role("button").click()

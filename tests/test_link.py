@@ -66,6 +66,7 @@ class Puppet:
         self.takes: dict[str, Take] = {}
         self.rendered: list[Sequence[Message]] = []
         self.story: list[str] = []
+        self.cache_usage: float | None = None
         self._said: dict[str, asyncio.Queue[Any]] = {}
         self._changed = asyncio.Event()
 
@@ -860,6 +861,20 @@ async def test_an_engine_that_is_merely_silent_is_not_lost() -> None:
         assert not done
         puppet.say("r", Finish("stop", 1, 0))
         assert await call.finish() == Finish("stop", 1, 0)
+
+
+async def test_a_gateway_hears_how_full_the_cache_is_for_as_long_as_there_is_an_engine() -> None:
+    puppet = Puppet()
+    async with hosted(puppet) as (host, url), LinkEngine(url, KEY, stall_seconds=0.05) as link:
+        await reach(link, Phase.READY)
+        assert link.cache_usage is None
+        puppet.cache_usage = 0.25
+        await until(lambda: link.cache_usage == 0.25)
+        puppet.cache_usage = 0.0
+        await until(lambda: link.cache_usage == 0.0)
+        host.detach(Status(Phase.LOADING))
+        await reach(link, Phase.LOADING)
+        assert link.cache_usage is None
 
 
 async def test_a_killed_gateway_process_frees_its_slots() -> None:

@@ -15,6 +15,7 @@ from prometheus_client import parser
 
 from inkstream import tallies, timeline
 from inkstream.accounts import Role
+from inkstream.connection import MOST_HEAD_BYTES
 from inkstream.engines.scripted import Script
 from inkstream.events import Draft, Kind
 from inkstream.histogram import Histogram
@@ -77,6 +78,7 @@ async def test_tokens_are_counted_while_they_are_written(tmp_path: Path) -> None
         later = await until_more(http, "vllm:generation_tokens_total", 50)
         assert 0 < early["vllm:generation_tokens_total"] < later["vllm:generation_tokens_total"]
         assert later["vllm:num_requests_running"] == 1
+        assert early["vllm:kv_cache_usage_perc"] < later["vllm:kv_cache_usage_perc"] < 1
         assert later["inkstream_principals"] == 1
         assert "vllm:request_success_total{finished_reason=abort}" not in later
         await http.post(f"/api/runs/{run}/stop")
@@ -85,6 +87,7 @@ async def test_tokens_are_counted_while_they_are_written(tmp_path: Path) -> None
         assert ended["vllm:generation_tokens_total"] >= later["vllm:generation_tokens_total"]
         assert ended["vllm:request_success_total{finished_reason=abort}"] == 1
         assert ended["inkstream_stops_total{by=asked}"] == 1
+        assert ended["vllm:kv_cache_usage_perc"] == 0
 
 
 async def test_readers_that_come_back_are_counted_with_what_they_are_given(tmp_path: Path) -> None:
@@ -169,6 +172,37 @@ async def test_a_pause_is_one_stall_for_each_of_its_readers(
                         break
             told = await until_more(http, "inkstream_reader_stalls_total")
     assert told["inkstream_reader_stalls_total"] == 2
+
+
+async def test_what_is_refused_before_any_route_is_counted_by_its_code(tmp_path: Path) -> None:
+    async with serving(tmp_path, connections=2, header_seconds=0.2, body_kib=1) as live, client(live) as http:
+        before = await scraped(http)  # one of the two connections is its own from here on
+        assert (await http.post("/api/import", content=b"x" * 2048)).status_code == 413
+        assert await answered(live.port, b"no HTTP\r\n\r\n") == 400
+        assert await answered(live.port, b"GET / HTTP/1.1\r\nx: " + b"x" * MOST_HEAD_BYTES) == 431
+        assert await answered(live.port, b"GET / HTTP/1.1\r\n") == 408
+        _, second = await asyncio.open_connection("127.0.0.1", live.port)
+        assert await answered(live.port, b"") == 503
+        second.close()
+        told = await scraped(http)
+    for code in (
+        "body_too_large",
+        "bad_request",
+        "headers_too_large",
+        "request_timeout",
+        "too_many_connections",
+    ):
+        name = f"inkstream_errors_total{{code={code}}}"
+        assert told[name] - before.get(name, 0) == 1, code
+
+
+async def answered(port: int, said: bytes) -> int:
+    """The status with which a connection is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    reply = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return int(reply.split(b" ", 2)[1])
 
 
 async def test_users_are_counted_without_their_names(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inkstream.machine import Memory
-from inkstream.models import Model, catalog, memory, memory_needed
+from inkstream.models import Model, catalog, footprint, memory
 from inkstream.models.catalog import ALIASES, FALLBACK, SAFE_FILE, Wish, choose, name_of, parse, sampling_of
 from tests.tiny_gguf import tiny_gguf
 
@@ -96,9 +96,19 @@ def test_a_model_needs_its_weights_and_room_for_its_context(tmp_path: Path) -> N
     content, path = tiny_gguf(), tmp_path / "m.gguf"
     path.write_bytes(content)
     model = Model("m", path, len(content), "", "file", {}, (path,))
-    short, long = memory_needed(model, 1000), memory_needed(model, 2000)
+    takes = footprint(model)
+    short, long = takes.bytes_for(1000), takes.bytes_for(2000)
     assert long - short == 1000 * 2 * 2 * 32 * 2
     assert short > len(content)
+    assert (takes.tokens_within(short), takes.tokens_within(short - 1)) == (1000, 999)
+    assert takes.tokens_within(len(content)) == 0
+
+
+def test_a_context_is_no_longer_than_the_model_knows(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    for length, wanted, had in ((4096, 8192, 4096), (4096, 2048, 2048), (0, 8192, 8192)):
+        path.write_bytes(tiny_gguf(metadata={"qwen2.context_length": length}))
+        assert footprint(Model("m", path, 1, "", "file", {}, (path,))).context(wanted) == had
 
 
 def test_the_catalog_says_what_fits_this_machine() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from inkstream import safetensors
 from inkstream.errors import ModelError
-from inkstream.models import Model, fetch, local, memory_needed
+from inkstream.models import Model, fetch, footprint, local
 from inkstream.models.catalog import ALIASES, Wish, choose, parse
 from tests.fake_hub import Cut, FakeHub, Reply, fake_hub
 from tests.models_world import HASTE, World, files_below, world
@@ -134,7 +134,8 @@ async def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     async with fake_hub() as hub:
         model = await fetch_checkpoint(world(tmp_path, hub), str(folder))
     assert (model.path, model.source) == (folder, "file")
-    assert memory_needed(model, 2000) - memory_needed(model, 1000) == 1000 * KV_BYTES_PER_TOKEN
+    takes = footprint(model)
+    assert takes.bytes_for(2000) - takes.bytes_for(1000) == 1000 * KV_BYTES_PER_TOKEN
 
 
 async def test_a_folder_that_is_no_checkpoint_says_what_belongs_in_it(tmp_path: Path) -> None:

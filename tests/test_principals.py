@@ -1,7 +1,8 @@
-"""What is somebody's is nobody else's, through any route. The routes are those of the OpenAPI description.
+"""What is somebody's is nobody else's, through any route. The routes are those of the OpenAPI description
+and those that the app has beside it.
 
-A route that is new is walked through by itself. If it takes a body, or a parameter of a new name, these
-tests fail until it is said here what to send.
+A route that is new is walked through by itself. If it takes a body, or a parameter of a new name, or is left
+out of the description, these tests fail until it is said here what to send.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi.routing import iter_route_contexts
 from httpx_sse import aconnect_sse
+from starlette.routing import Route
 
 from inkstream.accounts import Role
+from inkstream.api.app import routed
 from inkstream.api.guard import OPEN_PATHS, is_guarded
 from inkstream.engines.scripted import Script
 from tests.live import Live, serving
@@ -28,7 +32,21 @@ SECRET = "quicksilver"
 ADAS_KEY = "adas-idempotency-key"
 OWNED = ("chat", "message", "run", "key")
 STALLING = Script(answer="a word or two", stall_on="endlessly")
-ASIDE = ("/docs", "/docs/start.js", "/docs/swagger-ui.css", "/openapi.json")  # not in the description
+# What is not in the description, with an address of it. They are everybody's who is known.
+ASIDE = {
+    "/docs": "/docs",
+    "/docs/start.js": "/docs/start.js",
+    "/docs/{name}": "/docs/swagger-ui.css",
+    "/openapi.json": "/openapi.json",
+}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND")
+PAGES = ("/", "/index.html", "/favicon.svg", "/nowhere", "/api", "/..%2fhistory.db")
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +84,7 @@ def queries(of: Belongings) -> dict[str, list[dict[str, Any]]]:
         "/api/chats": [{}, {"query": SECRET}],
         "/api/chats/{chat}/export": [{"format": "json"}, {"leaf": of.ids["message"]}],
         "/api/live": [{"wait": 0}],
-        "/api/runs/{run}/events": [{"wait": 0}, {"after": 1}],
+        "/api/runs/{run}/events": [{}, {"wait": 0}, {"after": 1}],
         "/stream": [{"prompt": SECRET}],
     }
 
@@ -143,10 +161,12 @@ def calls(description: dict[str, Any], of: Belongings) -> list[Call]:
             sent = bodies(of)[(method.upper(), path)] if "requestBody" in route else [None]
             for query in queries(of).get(path, [{}]):
                 found += [Call(method.upper(), filled, query, body) for body in sent]
+    found += [Call("GET", path, {}) for path in ASIDE.values()]
     once = {"Idempotency-Key": ADAS_KEY}
     found += [Call("POST", f"/api/chats/{of.ids['chat']}/messages", {}, {"content": "hello"}, once)]
     found += [Call("GET", "/stream", {"prompt": "hello"}, headers=of.cursor)]
     found += [Call("GET", "/stream", {"prompt": SECRET, "key": ADAS_KEY})]
+    found += [Call("POST", "/stream", {}, {"prompt": SECRET}, once)]
     found += [Call("POST", "/api/chats", {}, {"title": SECRET}, once)]
     return found
 
@@ -216,13 +236,42 @@ async def test_every_route_wants_to_know_who_asks(tmp_path: Path) -> None:
     async with two_users(tmp_path, Script()) as (live, ada, _), browser(live) as nobody:
         description = (await ada.get("/openapi.json")).json()
         any_ids = Belongings(dict.fromkeys((*OWNED, "user", "streamed"), "0" * 32))
-        asked = calls(description, any_ids) + [Call("GET", path, {}) for path in ASIDE]
-        assert len(asked) > len(ASIDE)
+        asked = calls(description, any_ids)
+        paths = {call.path for call in asked} - OPEN_PATHS
+        assert len(paths) > len(ASIDE)
+        asked += [Call(method, path, {}) for path in sorted(paths) for method in METHODS]
+        asked += [Call("GET", path, {}, headers=UPGRADE) for path in sorted(paths)]
         for call in asked:
             reply = await call.by(nobody)
             if call.path not in OPEN_PATHS:
                 assert reply.status_code == 401, call
                 assert reply.headers["www-authenticate"] == "Bearer"
+
+
+async def test_no_route_is_served_that_is_not_walked_through(tmp_path: Path) -> None:
+    async with serving(tmp_path) as live, browser(live) as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+        described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+        aside = set()
+        for route in iter_route_contexts(routed(live.services).routes):
+            assert isinstance(route.original_route, Route), f"{route}: say here how to walk through it"
+            assert is_guarded(str(route.path)) or route.path in OPEN_PATHS, route
+            for method in route.methods or ():
+                if (method, route.path_format) not in described:
+                    assert method in ("GET", "HEAD"), route
+                    aside.add(route.path)
+        assert aside == ASIDE.keys()
+
+
+async def test_the_page_is_the_same_for_everybody(tmp_path: Path) -> None:
+    """What no route takes is files, and nobody's belongings are files that are served."""
+    async with two_users(tmp_path, STALLING) as (live, ada, bob), browser(live) as nobody:
+        await belongings_of(ada, live)
+        for path in PAGES:
+            replies = [await http.get(path) for http in (ada, bob, nobody)]
+            assert len({(reply.status_code, reply.content) for reply in replies}) == 1, path
+            assert SECRET not in replies[0].text
+            assert [(await http.post(path)).status_code for http in (ada, nobody)] == [404, 404]
 
 
 async def test_the_live_feed_tells_nothing_of_others(tmp_path: Path) -> None:
@@ -277,13 +326,6 @@ async def test_what_somebody_else_has_imported_is_new_to_oneself(tmp_path: Path)
         assert [len(reply["chats"]) for reply in taken] == [1, 1, 0]
         ids = [(reply["chats"] + reply["known"])[0]["id"] for reply in taken]
         assert ids[1] == ids[2] != ids[0]
-
-
-async def test_every_route_is_behind_the_door(tmp_path: Path) -> None:
-    """A new prefix has to be named by the guard, or to be open on purpose."""
-    async with serving(tmp_path) as live, browser(live) as http:
-        paths = (await http.get("/openapi.json")).json()["paths"]
-        assert [path for path in paths if not (is_guarded(path) or path in OPEN_PATHS)] == []
 
 
 async def test_a_user_who_was_invited_and_never_came_keeps_others_out_all_the_same(tmp_path: Path) -> None:

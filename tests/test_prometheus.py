@@ -80,6 +80,7 @@ def test_alerts_fire_when_they_should_and_not_before(programs: Path, tmp_path: P
     failing = {ends.format("stop"): "0+9x80", ends.format("error"): "0+1x80"}
     fine = {ends.format("stop"): "0+99x80", ends.format("error"): "0+1x80"}
     down = 'up{job="inkstream", instance="a"}'
+    cache = 'vllm:kv_cache_usage_perc{job="inkstream", instance="a"}'
     cases = [
         fires(
             *("InkstreamEngineGivenUp", "1m", {given_up: "0x2 1x10"}, {**here, "phase": "given_up"}),
@@ -92,6 +93,11 @@ def test_alerts_fire_when_they_should_and_not_before(programs: Path, tmp_path: P
             "InkstreamDown", "3m", {down: "0x20"}, {**here, "job": "inkstream"}, summary="a does not answer."
         ),
         fires("InkstreamDown", "45s", {down: "0x20"}, here),
+        fires(
+            *("InkstreamCacheFull", "11m", {cache: "0.97x60"}, {**here, "job": "inkstream"}),
+            summary="The key-value cache of a is full: answers give way to each other.",
+        ),
+        fires("InkstreamCacheFull", "20m", {cache: "0.97x20 0.5x20 0.97x40"}, here),
     ]
     path = tmp_path / "rules.test.yml"
     path.write_text(yaml.safe_dump({"rule_files": [str(DEPLOY / "alerts.yml")], "tests": cases}))

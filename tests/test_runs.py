@@ -51,6 +51,7 @@ class Mortal:
         self.inner = Scripted(script)
         self.asked: list[Request] = []
         self.kills = ""
+        self.cache_usage = None
         self.most_at_once = 0
         self._status = Status(Phase.READY)
         self._changed = asyncio.Event()

@@ -25,6 +25,7 @@ from inkstream.config import Settings
 from inkstream.engines import Phase
 from inkstream.engines.link import LinkEngine
 from inkstream.gateway import Gateway
+from inkstream.machine import memory
 from inkstream.probe import free_port
 from inkstream.serving import engine_key
 from tests.fake_hub import fake_hub
@@ -214,6 +215,44 @@ async def test_the_doctor_notices_a_model_that_has_rotted(tmp_path: Path) -> Non
         file.write(bytes([last ^ 1]))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (await checkup(tmp_path, *model))["checksum"] == "fail"
+
+
+async def test_the_doctor_names_the_longest_context_that_fits(tmp_path: Path) -> None:
+    """A token of this model takes 128 KiB, and so many answers twice what this machine has."""
+    path = tmp_path / "deep.gguf"
+    path.write_bytes(tiny_gguf(metadata={"qwen2.block_count": 1024}))
+    answers = 2 * memory().available_bytes // (4096 * 128 << 10)
+    model, slots = ("--model", str(path)), ("--slots", str(answers))
+    short = await memory_line(tmp_path, *model, *slots)
+    assert f"{answers} answers of 4096 tokens" in short["text"], "the model knows no longer context than 4096"
+    assert short["level"] == "warn"
+    (context,) = re.findall(r"--context (\d+)", short["fix"])
+    assert 1024 < int(context) <= 2048
+    # With room for what other programs take or give back meanwhile.
+    for share, level in ((0.7, "ok"), (1.4, "warn")):
+        length = str(int(int(context) * share))
+        assert (await memory_line(tmp_path, *model, *slots, "--context", length))["level"] == level
+
+
+async def test_the_doctor_says_what_torch_makes_of_too_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "deep.gguf"
+    path.write_bytes(tiny_gguf(metadata={"qwen2.block_count": 1024}))
+    model = ("--model", str(path), "--engine", "torch", "--device", "cpu")
+    answers = memory().available_bytes // (4096 * 128 << 10)
+    wide = await memory_line(tmp_path, *model, "--slots", str(2 * answers))
+    assert "the model has no longer context" in wide["text"]
+    (fitting,) = re.findall(r"about (\d+) answers of that length fit", wide["fix"])
+    assert 0.7 * answers < int(fitting) <= 1.3 * answers
+    path.write_bytes(tiny_gguf(metadata={"qwen2.block_count": 1024, "qwen2.context_length": 1 << 30}))
+    deep = await memory_line(tmp_path, *model, "--slots", "1", "--context", str(1 << 30))
+    (capped,) = re.findall(r"capped at about (\d+) tokens", deep["fix"])
+    assert 0.7 * answers * 4096 < int(capped) <= 1.3 * answers * 4096
+
+
+async def memory_line(folder: Path, *arguments: str) -> dict[str, str]:
+    _, out, _ = await finished(folder, "doctor", "--json", *arguments)
+    findings: list[dict[str, str]] = json.loads(out)["findings"]
+    return next(finding for finding in findings if finding["check"] == "memory")
 
 
 async def checkup(folder: Path, *arguments: str) -> dict[str, str]:

@@ -144,6 +144,23 @@ async def test_answers_are_finished_first_and_new_questions_wait_for_the_new_mod
         assert (await it.switch(other)).status_code == 200
 
 
+async def test_a_backup_that_is_restored_elsewhere_answers_with_the_chosen_model(tmp_path: Path) -> None:
+    file, elsewhere = str(tmp_path / "backup.zip"), str(tmp_path / "elsewhere")
+    async with scripted(tmp_path) as it:
+        address = ("--port", str(it.http.base_url.port))
+        code, _, said = await finished(tmp_path, "model", script(tmp_path, "b"), *address)
+        assert code == 0, said
+        code, _, said = await finished(tmp_path, "backup", file)
+        assert code == 0, said
+    code, _, said = await finished(tmp_path, "restore", file, "--data-dir", elsewhere)
+    assert code == 0, said
+    for model, answering in (("a", "b"), ("c", "c")):  # whoever configures another one has the later word
+        configured = script(tmp_path, model)
+        arguments = ("--engine", "scripted", "--data-dir", elsewhere)
+        async with served(tmp_path, *arguments, INKSTREAM_MODEL=configured) as it:
+            assert (await it.http.get("/api/status")).json()["engine"]["model"] == answering
+
+
 async def test_what_is_cut_is_kept_and_goes_on_when_asked_to(tmp_path: Path) -> None:
     async with scripted(tmp_path, tokens_per_second=15) as it:
         cut = await ask(it.http)

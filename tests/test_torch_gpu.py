@@ -23,7 +23,7 @@ from inkstream.engines.torch.graphs import GraphRunner, Options  # noqa: E402
 from inkstream.engines.torch.kernels import FusedOperations  # noqa: E402
 from inkstream.engines.torch.model import take_weights  # noqa: E402
 from inkstream.engines.torch.quantized import quantizer  # noqa: E402
-from inkstream.engines.torch.rules import Rules  # noqa: E402
+from inkstream.engines.torch.rules import Kind, Rules  # noqa: E402
 from inkstream.engines.torch.runner import PlainRunner  # noqa: E402
 from inkstream.engines.torch.scheduler import Sequence  # noqa: E402
 from tests.test_torch import GREEDY, ask, ids_of, opened, request_of  # noqa: E402
@@ -82,7 +82,11 @@ def test_graphs_that_speculate_say_what_plain_torch_says(weights: Any, kind: str
     drafted, accepted = (sum(getattr(each, name) for each in captured) for name in ("drafted", "accepted"))
     assert drafted > 0
     if kind == "draft":
-        assert accepted / drafted > 0.5, "the same model guesses right, but for rows that are sorted"
+        assert accepted / drafted > 0.8, "the same model guesses right"
+    sorted_rows = [
+        each.drafted for each, rules in zip(captured, RULES, strict=True) if rules.kind is Kind.WIDE
+    ]
+    assert sorted_rows == [0] * len(sorted_rows) != []
 
 
 def blurred(weights: Any) -> Any:
@@ -147,6 +151,8 @@ def test_an_engine_computes_on_the_gpu_it_is_told_and_spreads_what_does_not_fit(
     assert asyncio.run(said(device)) == (whole, [1, 1] if device == "auto" else [2])
 
 
+# The tiny model's matrices are too narrow for the kernel that real ones get.
+@pytest.mark.filterwarnings("ignore:inner dimension:UserWarning")
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_quantised_products_are_captured(tmp_path: Path, quantization: str) -> None:
     pytest.importorskip("bitsandbytes")

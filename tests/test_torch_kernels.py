@@ -1,4 +1,4 @@
-"""The path of a GPU says what plain torch says, kernel by kernel and as a whole: on a CPU, interpreted.
+"""The path of a GPU compiles, and says what plain torch says, kernel by kernel and as a whole: on a CPU.
 
 Triton interprets kernels where it is told so before it is imported, so these tests run themselves in a
 process of their own. What only a GPU can show (capturing, speed) is in ``test_torch_gpu``.
@@ -21,16 +21,29 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("triton")
 
+ROOT = Path(__file__).parent.parent
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 pytestmark = [
     pytest.mark.real,
     # Triton's interpreter takes single numbers out of arrays as NumPy allowed until 2.4.
     pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning"),
 ]
-if tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4):
-    pytest.skip("Triton's interpreter needs NumPy before 2.4", allow_module_level=True)
+interprets = pytest.mark.skipif(
+    tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4),
+    reason="Triton's interpreter needs NumPy before 2.4",
+)
 
 
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(IS_INTERPRETED, reason="what is interpreted is not compiled")
+def test_kernels_compile_for_a_gpu() -> None:
+    command = [sys.executable, "-m", "tests.torch_compiling", "90", "bfloat16"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+@interprets
+@pytest.mark.timeout(400)
 @pytest.mark.skipif(IS_INTERPRETED, reason="this is the process that interprets")
 def test_kernels_are_interpreted() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
@@ -40,7 +53,7 @@ def test_kernels_are_interpreted() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
@@ -52,7 +65,7 @@ if IS_INTERPRETED:
     from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
     from inkstream.engines.torch.graphs import GraphRunner, Options
     from inkstream.engines.torch.plain import PlainOperations
-    from inkstream.engines.torch.rules import Rules
+    from inkstream.engines.torch.rules import Kind, Rules
     from inkstream.engines.torch.runner import PlainRunner
     from inkstream.engines.torch.scheduler import Sequence
     from inkstream.engines.torch.speculation import WIDTH, lookup
@@ -122,6 +135,9 @@ if IS_INTERPRETED:
         assert (drafted > 0) == (drafts != "none")
         assert accepted <= drafted
         assert accepted > 0 or drafts == "none"
+        assert all(
+            each.drafted == 0 for each, rules in zip(got, RULES, strict=True) if rules.kind is Kind.WIDE
+        )
 
     def sequences() -> list[Sequence]:
         """Texts that go in circles, so that there is something to look up."""

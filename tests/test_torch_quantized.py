@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: E402 - without torch there is nothing to import
 
-from inkstream.engines.torch import footprint  # noqa: E402
+from inkstream.engines.torch import weighing  # noqa: E402
 from inkstream.engines.torch.forward import Weights  # noqa: E402
 from inkstream.engines.torch.model import take_weights  # noqa: E402
 from inkstream.engines.torch.quantized import quantizer  # noqa: E402
@@ -82,9 +82,9 @@ def test_what_they_will_take_is_told_by_the_file(
     model.load_state_dict(state)
     model.save_pretrained(tmp_path)
     counted = sum(tensor.nbytes for tensor in kept_tensors(taken(one_layer, quantization)))
-    told = footprint.read(tmp_path).kept_bytes(2, quantization)
+    told = weighing.read(tmp_path).kept_bytes(2, quantization)
     # Matrices that are joined share the tables of nf4, of a kilobyte each.
-    assert counted <= told <= counted + 3 * footprint.NF4_TABLES_BYTES * (quantization == "nf4")
+    assert counted <= told <= counted + 3 * weighing.NF4_TABLES_BYTES * (quantization == "nf4")
 
 
 @pytest.mark.parametrize(("quantization", "error"), [("nf4", 0.12), ("int8", 0.03)])

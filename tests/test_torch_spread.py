@@ -19,12 +19,12 @@ from inkstream.engines.torch import memory  # noqa: E402
 from inkstream.engines.torch.cache import PAGE  # noqa: E402
 from inkstream.engines.torch.device import pages_that_fit, spread_over  # noqa: E402
 from inkstream.engines.torch.drafting import Drafting  # noqa: E402
-from inkstream.engines.torch.footprint import Demand, Footprint  # noqa: E402
 from inkstream.engines.torch.forward import Layer, Weights  # noqa: E402
 from inkstream.engines.torch.memory import require_room  # noqa: E402
 from inkstream.engines.torch.model import spread, take_weights  # noqa: E402
 from inkstream.engines.torch.rules import Rules  # noqa: E402
 from inkstream.engines.torch.runner import PlainRunner  # noqa: E402
+from inkstream.engines.torch.weighing import Demand, Numbers  # noqa: E402
 from inkstream.errors import ModelError  # noqa: E402
 from tests.torch_driving import answers, sequences_of  # noqa: E402
 
@@ -81,12 +81,12 @@ def test_what_fits_into_none_and_not_into_all_is_refused_with_both_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda _: 10_000_000_000)
-    demand = Demand(Footprint((), 16_000_000_000, 0, False), 2, "", is_on_gpu=True)
+    demand = Demand(Numbers((), 16_000_000_000, 0, False), 2, "", is_on_gpu=True)
     devices = (FIRST, SECOND, THIRD)
     with pytest.raises(ModelError, match=r"needs 32\.0 GB .* cuda:0 and 2 more has 30\.0 GB") as refused:
         require_room("large", demand, devices)
     assert refused.value.code == "model_too_large"
-    require_room("small", replace(demand, footprint=Footprint((), 14_000_000_000, 0, False)), devices)
+    require_room("small", replace(demand, numbers=Numbers((), 14_000_000_000, 0, False)), devices)
 
 
 def test_the_cache_is_as_long_as_the_fullest_device_allows(

@@ -22,9 +22,9 @@ QUANTISED_SIZES = (1, 32)
 
 def quantised(place: Place) -> Iterator[Figures]:
     """Memory of Qwen2-0.5B's shape, whole and in the layers, and tokens per second."""
-    place.clear()
     whole: Figures = {}
     for name in ("", "nf4", "int8"):
+        place.clear()
         before = _allocated(place)
         weights = drawn(place.scale.half, place.device, quantizer(name, place.device))
         place.clear()

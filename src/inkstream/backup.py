@@ -1,8 +1,9 @@
 """``inkstream backup`` and ``inkstream restore``: chats, answers and users of a data folder in one file.
 
 A backup is made beside a server that goes on: it is a ZIP archive of the three databases as they were at one
-moment. Answers that were being written then are written on by the server that the backup is restored for.
-Models are not in it, nor is what a folder makes anew by itself.
+moment, and of the choice of a model, where one was made while the server ran. Answers that were being
+written then are written on by the server that the backup is restored for. Models themselves are not in it,
+nor is what a folder makes anew by itself.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import BinaryIO
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
-from inkstream import __version__, database
+from inkstream import __version__, chosen, database
 from inkstream.accounts import schema as accounts
+from inkstream.disk import sync_folder
 from inkstream.errors import ConfigError, LogError, LogUnwritable
 from inkstream.history import schema as history
 from inkstream.log import schema as log
@@ -44,6 +46,7 @@ class Part:
 
 LOG = Part(log.FILE, log.VERSION)
 PARTS = (LOG, Part(history.FILE, history.VERSION), Part(accounts.FILE, accounts.VERSION))
+NAMES = (*(part.file for part in PARTS), chosen.FILE)
 
 
 def back_up(folder: Path, target: Path) -> None:
@@ -59,7 +62,9 @@ def back_up(folder: Path, target: Path) -> None:
             for part, source in sources.items():
                 database.require_known(source, folder / part.file, part.newest)
                 _copy(source, work / part.file)
-        _pack(work, [part.file for part in sources], file)
+        if (choice := chosen.read(folder)) is not None:
+            chosen.write(work, choice)
+        _pack(work, file)
 
 
 def restore(source: Path, folder: Path) -> None:
@@ -72,9 +77,9 @@ def restore(source: Path, folder: Path) -> None:
     try:
         with _translated(source), _workshop(folder) as work:
             _require_room(folder)
-            for part in _unpack(source, work):
-                os.replace(work / part.file, folder / part.file)
-            _sync(folder)
+            for name in _unpack(source, work):
+                os.replace(work / name, folder / name)
+            sync_folder(folder)
     finally:
         lock.release()
 
@@ -109,7 +114,8 @@ def _copy(source: sqlite3.Connection, path: Path) -> None:
     _require_sound(path)
 
 
-def _pack(work: Path, files: list[str], file: BinaryIO) -> None:
+def _pack(work: Path, file: BinaryIO) -> None:
+    files = [name for name in NAMES if (work / name).exists()]
     told = {"format": FORMAT, "version": VERSION, "made_at": time.time(), "made_by": __version__}
     with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr(MANIFEST, json.dumps({**told, "files": files}))
@@ -138,9 +144,9 @@ def _created(target: Path) -> Iterator[BinaryIO]:
 
 
 def _require_room(folder: Path) -> None:
-    for part in PARTS:
+    for name in NAMES:
         for suffix in SIDE_FILES:
-            path = folder / f"{part.file}{suffix}"
+            path = folder / f"{name}{suffix}"
             if path.exists():
                 raise ConfigError(
                     f"{path} is there already. Restore into another folder with --data-dir, or move it away.",
@@ -148,34 +154,43 @@ def _require_room(folder: Path) -> None:
                 )
 
 
-def _unpack(source: Path, work: Path) -> list[Part]:
-    """All databases of a backup, whole and of versions that are known."""
+def _unpack(source: Path, work: Path) -> list[str]:
+    """The names of all files of a backup, which are whole and of versions that are known."""
     with ZipFile(source) as archive:
-        parts = _parts_of(archive, source)
-        for part in parts:
-            with archive.open(part.file) as packed, (work / part.file).open("xb") as file:
+        names = _names_in(archive, source)
+        for name in names:
+            with archive.open(name) as packed, (work / name).open("xb") as file:
                 shutil.copyfileobj(packed, file, 1 << 20)  # which compares the checksum
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(work / part.file, 0o600)
-            with closing(_open(work / part.file)) as db:
-                database.require_known(db, source / part.file, part.newest)
-            _require_sound(work / part.file)
-    return parts
+            os.chmod(work / name, 0o600)
+    for part in (part for part in PARTS if part.file in names):
+        with closing(_open(work / part.file)) as db:
+            database.require_known(db, source / part.file, part.newest)
+        _require_sound(work / part.file)
+    if chosen.FILE in names:
+        _require_choice(work / chosen.FILE, source)
+    return names
 
 
-def _parts_of(archive: ZipFile, source: Path) -> list[Part]:
+def _names_in(archive: ZipFile, source: Path) -> list[str]:
     try:
         told = json.loads(archive.read(MANIFEST))
         format_, version, files = told["format"], told["version"], set(told["files"])
     except (KeyError, TypeError, ValueError):
         format_, version, files = None, 0, set[str]()
-    parts = [part for part in PARTS if part.file in files]
-    if format_ != FORMAT or LOG not in parts:
+    if format_ != FORMAT or LOG.file not in files:
         raise _no_backup(source)
-    if version > VERSION or len(parts) != len(files):
+    if version > VERSION or files - set(NAMES):
         raise LogError(f"{source} was made by a newer inkstream. Update inkstream.", code="log_too_new")
-    return parts
+    return [name for name in NAMES if name in files]
+
+
+def _require_choice(path: Path, source: Path) -> None:
+    try:
+        chosen.decode(path.read_bytes())
+    except ValueError as error:
+        raise _no_backup(source) from error
 
 
 def _require_sound(path: Path) -> None:
@@ -210,13 +225,3 @@ def _translated(file: Path) -> Iterator[None]:
         raise ConfigError(f"{error.filename}: {error.strerror}.", code="not_found") from error
     except (OSError, sqlite3.Error) as error:
         raise LogUnwritable(f"{file}: {error}") from error
-
-
-def _sync(folder: Path) -> None:
-    """That the names are there survives a power cut; on Windows a folder cannot be synchronised."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from inkstream.config import Settings
+from inkstream.disk import sync_folder
 from inkstream.errors import LogUnwritable
 
 FILE = "model.json"
@@ -33,9 +34,18 @@ class Chosen:
 def read(folder: Path) -> Chosen | None:
     """What has been chosen; None for nothing, and for what cannot be read."""
     try:
-        return Chosen(**json.loads((folder / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return decode((folder / FILE).read_bytes())
+    except (OSError, ValueError):
         return None
+
+
+def decode(written: bytes) -> Chosen:
+    """Raises ValueError for what ``write`` has not written."""
+    told = json.loads(written)
+    match told:
+        case {"model": str(model), "instead_of": str(instead_of), "trying": str(trying)} if len(told) == 3:
+            return Chosen(model, instead_of, trying)
+    raise ValueError(f"{FILE} tells of no model")
 
 
 def write(folder: Path, chosen: Chosen) -> None:
@@ -48,7 +58,7 @@ def write(folder: Path, chosen: Chosen) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         raise LogUnwritable(f"{path} cannot be written: {error.strerror}.") from error
 
@@ -83,13 +93,3 @@ def _forget(folder: Path) -> None:
         (folder / FILE).unlink()
     except OSError as error:
         raise LogUnwritable(f"{folder / FILE} cannot be removed: {error.strerror}.") from error
-
-
-def _sync(folder: Path) -> None:
-    """The new name is on the disk too. Windows has no such call."""
-    if os.name != "nt":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

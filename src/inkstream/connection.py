@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,7 @@ class Protocol(HttpToolsProtocol):
         "_awaits_head",
         "_bounds",
         "_deadline",
+        "_errors",
         "_has_turned",
         "_head_bytes",
         "_idle_bytes",
@@ -64,9 +66,10 @@ class Protocol(HttpToolsProtocol):
         "on_lost",
     )
 
-    def __init__(self, *args: Any, bounds: Bounds = Bounds(), **kwargs: Any) -> None:  # Any: uvicorn's own
+    def __init__(self, *args: Any, bounds: Bounds, errors: Counter[str], **kwargs: Any) -> None:
+        """``errors`` counts, by its code, what is refused here. The rest is uvicorn's own, hence Any."""
         super().__init__(*args, **kwargs)
-        self._bounds = bounds
+        self._bounds, self._errors = bounds, errors
         self.on_lost: Callable[[], None] | None = None
         self._written = 0
         self._head_bytes = 0  # of the request that is coming
@@ -165,6 +168,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answer in place of the app, and close."""
+        self._errors[code] += 1
         if self._is_answering:
             self.transport.abort()
             return

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import hashlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
-import locale
 import shutil
 import sqlite3
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from inkstream import gpus, models, probe
 from inkstream.choice import TORCH_PACKAGES, choose
 from inkstream.config import Settings
-from inkstream.engines import SLOTS
-from inkstream.engines.torch import footprint
+from inkstream.engines import GPU_SLOTS, SLOTS
+from inkstream.engines.torch import weighing
 from inkstream.errors import ModelError
 from inkstream.models import Model
 from inkstream.preflight import BEFORE_SERVING, Check, Finding, Subject
 from inkstream.probe import Device, Gpu, TorchBuild, size
 from inkstream.words import Words
 
+CONTEXT_STEP = 256
 PACKAGES = ("inkstream", "fastapi", "starlette", "uvicorn", "httpx", "orjson", "xllamacpp")
 
 
@@ -70,13 +72,15 @@ def sqlite(subject: Subject) -> Iterator[Finding]:
 
 
 def language(subject: Subject) -> Iterator[Finding]:
-    encoding = locale.getpreferredencoding(False)
+    # Not the locale's: Python prints UTF-8 in the plainest ones, and what its own variables say elsewhere.
+    encoding = codecs.lookup(sys.stdout.encoding).name
     text = subject.say(f"language en, encoding {encoding}", f"语言 zh，编码 {encoding}")
-    if encoding.lower().replace("-", "") == "utf8":
+    if encoding == "utf-8":
         yield Finding("locale", "ok", text)
     else:
         fix = subject.say(
-            "set LC_ALL=C.UTF-8 to see every character", "设置 LC_ALL=C.UTF-8 以正常显示所有字符"
+            "set LC_ALL=C.UTF-8, and no PYTHONIOENCODING, to see every character",
+            "设置 LC_ALL=C.UTF-8，并去掉 PYTHONIOENCODING，以正常显示所有字符",
         )
         yield Finding("locale", "warn", text, fix)
 
@@ -163,9 +167,9 @@ def model(subject: Subject) -> Iterator[Finding]:
     settings, say = subject.settings, subject.say
     if settings.engine == "scripted" or settings.engine_url:
         return
-    form = choose(settings, say).form
+    choice = choose(settings, say)
     try:
-        found = asyncio.run(_find(settings, form))
+        found = asyncio.run(_find(settings, choice.form))
     except ModelError as error:
         if error.code != "model_offline" or settings.offline:
             yield Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")
@@ -175,7 +179,7 @@ def model(subject: Subject) -> Iterator[Finding]:
         yield Finding("model", "warn", text, f"{fix}inkstream pull {settings.model}")
         return
     yield _presence(found, settings, say)
-    yield _fit(found, settings, say) if form == "gguf" else _torch_fit(found, settings, say)
+    yield _torch_fit(found, settings, say) if choice.engine == "torch" else _fit(found, settings, say)
     if subject.is_thorough:
         yield _checksum(found, say)
 
@@ -200,34 +204,75 @@ def _presence(found: Model, settings: Settings, say: Words) -> Finding:
 
 
 def _fit(found: Model, settings: Settings, say: Words) -> Finding:
-    needed = models.memory_needed(found, settings.context * (settings.slots or SLOTS))
-    free = models.memory().available_bytes
-    text = say(f"needs about {size(needed)}, {size(free)} free", f"约需 {size(needed)}，可用 {size(free)}")
-    if needed <= free:
-        return Finding("memory", "ok", text)
+    """llama.cpp takes a cache of the whole context for every slot when it starts."""
+    takes, slots = models.footprint(found), settings.slots or SLOTS
+    context, free = takes.context(settings.context), models.memory().available_bytes
+    needed = _needed(takes, settings, slots, free, say)
+    if takes.bytes_for(context * slots) <= free:
+        return Finding("memory", "ok", needed)
+    fitting = takes.tokens_within(free) // slots // CONTEXT_STEP * CONTEXT_STEP
+    shorter = (f"--context {fitting}, ", f"改用 --context {fitting}、") if fitting else ("", "")
     fix = say(
-        f"--context {settings.context // 2}, fewer --slots, or a smaller model (inkstream models)",
-        f"改用 --context {settings.context // 2}、减少 --slots，或换小一些的模型（见 inkstream models）",
+        f"{shorter[0]}fewer --slots, or a smaller model (inkstream models)",
+        f"{shorter[1]}减少 --slots，或换小一些的模型（见 inkstream models）",
     )
-    return Finding("memory", "warn", text, fix)
+    return Finding("memory", "warn", needed, fix)
 
 
 def _torch_fit(found: Model, settings: Settings, say: Words) -> Finding:
-    """The cache takes what is left."""
+    """torch shares one cache between all answers, and makes do with what there is beside the weights."""
     try:
-        footprint.require_known(footprint.configuration(found.path))
-        demand, room = footprint.demanded(found.path, settings)
+        weighing.require_known(weighing.configuration(found.path))
+        demand, room = weighing.demanded(found.path, settings)
     except ModelError as error:
         return Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")
+    free = room.bytes if demand.is_on_gpu and room.bytes else models.memory().available_bytes
+    if demand.bytes > free:
+        return _too_large(demand, replace(room, bytes=free), say)
+    kept = demand.numbers.kept_bytes(demand.number_bytes, demand.quantize)
+    takes = replace(models.footprint(found), size_bytes=kept)
+    slots = settings.slots or (GPU_SLOTS if demand.is_on_gpu else SLOTS)
+    return _cache_fit(takes, settings, slots, free, say)
+
+
+def _too_large(demand: weighing.Demand, room: weighing.Room, say: Words) -> Finding:
     text = say(
         f"its weights need about {size(demand.bytes)}; {room.where}: {size(room.bytes)}",
         f"权重约需 {size(demand.bytes)}；{room.where}：{size(room.bytes)}",
     )
-    if demand.bytes <= room.bytes or not room.bytes:
-        return Finding("memory", "ok", text)
-    ways = [f"{flags} ({size(needed)})" for flags, needed in footprint.ways_out(demand, room)]
+    ways = [f"{flags} ({size(needed)})" for flags, needed in weighing.ways_out(demand, room)]
     smaller = say("a smaller model (inkstream models)", "换小一些的模型（见 inkstream models）")
     return Finding("memory", "fail", text, "; ".join([*ways, smaller]))
+
+
+def _cache_fit(takes: models.Footprint, settings: Settings, slots: int, free: int, say: Words) -> Finding:
+    context, fitting = takes.context(settings.context), takes.tokens_within(free)
+    needed = _needed(takes, settings, slots, free, say)
+    if fitting >= context * slots:
+        return Finding("memory", "ok", needed)
+    if fitting >= context:
+        fix = say(
+            f"about {fitting // context} answers of that length fit, others give way: fewer --slots",
+            f"约可容纳 {fitting // context} 个这样长的回答，其余会让位：减少 --slots",
+        )
+        return Finding("memory", "warn", needed, fix)
+    fix = say(
+        f"the context is capped at about {fitting} tokens; a smaller model has room for more",
+        f"上下文将被限制在约 {fitting} 个 token；换小一些的模型可以更长",
+    )
+    return Finding("memory", "warn", needed, fix)
+
+
+def _needed(takes: models.Footprint, settings: Settings, slots: int, free: int, say: Words) -> str:
+    context = takes.context(settings.context)
+    whole = size(takes.bytes_for(context * slots))
+    text = say(
+        f"needs about {whole} for {slots} answers of {context} tokens, {size(free)} free",
+        f"{slots} 个 {context} token 的回答约需 {whole}，可用 {size(free)}",
+    )
+    if context == settings.context:
+        return text
+    return text + say("; the model has no longer context", "；模型的上下文最长如此")
 
 
 def _checksum(found: Model, say: Words) -> Finding:

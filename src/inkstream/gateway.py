@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -76,7 +77,7 @@ class Gateway:
                     self._settings, self._engine, streams, self._progress, self._supervised
                 ) as services,
             ):
-                config = server_config(create_app(services), self._settings)
+                config = server_config(create_app(services), self._settings, services.errors)
                 self._server = Server(config, streams, lambda: self._ready(port))
                 self._server.should_exit = self._is_stopped
                 await self._server.serve(sockets=[sock])
@@ -119,11 +120,12 @@ def _connected(engine: LinkEngine | LlamaEngine) -> AbstractAsyncContextManager[
     return engine if isinstance(engine, LinkEngine) else engine.loading()
 
 
-def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def server_config(app: ASGIApp, settings: Settings, errors: Counter[str]) -> uvicorn.Config:
+    """``errors`` counts, by its code, what is refused before the app hears of it."""
     bounds = Bounds(settings.header_seconds, connections_possible(settings.connections))
     return uvicorn.Config(
         app,
-        http=partial(Protocol, bounds=bounds),  # type: ignore[arg-type]  # it is only ever called
+        http=partial(Protocol, bounds=bounds, errors=errors),  # type: ignore[arg-type]  # it is only ever called
         ws="none",  # an upgrade that nobody serves is an ordinary request
         lifespan="off",
         access_log=False,

@@ -32,9 +32,27 @@ def memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) ->
     return Memory(total, available)
 
 
-def bytes_needed(size_bytes: int, kv_bytes_per_token: int, context_tokens: int) -> int:
-    """Weights, the cache of ``context_tokens`` (of all slots together) at 16 bits, and buffers."""
-    return size_bytes + kv_bytes_per_token * context_tokens + RUNTIME_BYTES
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a model takes: its weights, and so much for each token in the cache at 16 bits. An estimate.
+
+    ``context_length`` is the longest context that the model knows, 0 where it does not say.
+    """
+
+    size_bytes: int
+    kv_bytes_per_token: int
+    context_length: int = 0
+
+    def bytes_for(self, tokens: int) -> int:
+        """``tokens`` are those of all slots together."""
+        return self.size_bytes + RUNTIME_BYTES + self.kv_bytes_per_token * tokens
+
+    def tokens_within(self, size_bytes: int) -> int:
+        """How many tokens of all slots together there is room for."""
+        return max(0, size_bytes - self.bytes_for(0)) // max(1, self.kv_bytes_per_token)
+
+    def context(self, wanted: int) -> int:
+        return min(wanted, self.context_length or wanted)
 
 
 def spare_cores() -> int:

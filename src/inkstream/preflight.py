@@ -76,7 +76,8 @@ def exposure(subject: Subject) -> Iterator[Finding]:
             f"{settings.host} can be reached from other machines, and nobody has to sign in",
             f"其他机器可以访问 {settings.host}，而且无需登录",
         )
-        command = f"inkstream serve --host {settings.host} --key {secrets.token_urlsafe(18)}"
+        # Hexadecimal: a key that begins with a dash would be taken for an option.
+        command = f"inkstream serve --host {settings.host} --key {secrets.token_hex(16)}"
         yield Finding("access", "fail", text, f"inkstream users add NAME --admin --local, or: {command}")
 
 

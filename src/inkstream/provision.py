@@ -16,7 +16,7 @@ from inkstream.config import Settings
 from inkstream.display import Progress
 from inkstream.engines import NGRAM, SLOTS, Sampling, Weights
 from inkstream.engines.script import Script
-from inkstream.engines.torch import footprint
+from inkstream.engines.torch import weighing
 from inkstream.errors import ModelError
 from inkstream.probe import size
 from inkstream.words import Words
@@ -80,11 +80,12 @@ async def require_loadable(settings: Settings, provision: Provision) -> None:
     elif provision.engine == "llama":
         await asyncio.to_thread(_require_memory, provision.model, settings)
     elif provision.engine == "torch":
-        await asyncio.to_thread(footprint.require_loadable, provision.model.path, settings)
+        await asyncio.to_thread(weighing.require_loadable, provision.model.path, settings)
 
 
 def _require_memory(model: models.Model, settings: Settings) -> None:
-    needed = models.memory_needed(model, settings.context * (settings.slots or SLOTS))
+    takes = models.footprint(model)
+    needed = takes.bytes_for(takes.context(settings.context) * (settings.slots or SLOTS))
     total = models.memory().total_bytes
     if needed > total and not _has_gpu():
         raise ModelError(

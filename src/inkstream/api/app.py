@@ -27,7 +27,11 @@ from inkstream.errors import Closing, ConfigError, InkstreamError, Invalid
 
 def create_app(services: Services) -> ASGIApp:
     """The whole server as one ASGI app over the given parts; see ``open_services``."""
-    settings = services.settings
+    return _wrapped(routed(services), services)
+
+
+def routed(services: Services) -> Described:
+    """Every route, without what stands before them. What they leave over is the page's."""
     app = Described(
         title="inkstream",
         version=inkstream.__version__,
@@ -40,13 +44,13 @@ def create_app(services: Services) -> ASGIApp:
     for module in (native, account, models, echo, chats, transfer, article, openai, ops, metrics, docs):
         app.include_router(module.router)
     # Not mounted at "/", where it would match first whatever has a wrong method: that is a 405.
-    app.router.default = Page(settings)
+    app.router.default = Page(services.settings)
     app.add_exception_handler(InkstreamError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unforeseen)
-    return _wrapped(app, services)
+    return app
 
 
 def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:

@@ -41,7 +41,7 @@ TAKEOVERS = ("engine_lost", "restart", "abandoned")
 STOPS = ("asked", "unread")
 FINISHED = ("stop", "length", "abort", "error")
 FAILURES = ("disk_full", "engine_crashed", "engine_lost", "internal")
-ERRORS = ("queue_full", "too_many_readers", "log_unwritable", "internal")
+ERRORS = ("queue_full", "too_many_readers", "too_many_connections", "log_unwritable", "internal")
 MOST_TOLD_READERS = 3
 
 HISTOGRAMS = (
@@ -112,6 +112,7 @@ class _Told(Collector):
             told = {"engine": engine.engine, "model_name": model, "quantization": engine.quantization or ""}
             yield _info("inkstream_engine", "What answers now.", told)
             yield _gauge("inkstream_slots", "Answers that are generated at a time, at most.", engine.slots)
+            yield from _cache(model, runs.engine.cache_usage)
         except EngineLost:  # it is on its way: the phase says so
             pass
         inside, waiting = [((model,), admission.inside)], [((model,), admission.waiting)]
@@ -146,7 +147,7 @@ class _Told(Collector):
         text = "Answers that were stopped: somebody asked for it, or nobody read them."
         yield _counters("inkstream_stops", text, ("by",), _by_one(_with_zeros(STOPS, tally.stops)))
         errors = _by_one(_with_zeros(ERRORS, self._here.errors))
-        yield _counters("inkstream_errors", "Requests that were answered by an error.", ("code",), errors)
+        yield _counters("inkstream_errors", "Requests that were refused or failed.", ("code",), errors)
 
     def _readers(self) -> Iterator[Metric]:
         tally, living = self._here.streams.tally, self._here.tally.living.values()
@@ -191,6 +192,12 @@ class _Told(Collector):
         for name, text, part in GPU:
             told = [((str(gpu.index), gpu.name), getattr(gpu, part)) for gpu in self._gpus]
             yield _gauges(f"inkstream_gpu_{name}", text, ("gpu", "name"), told)
+
+
+def _cache(model: str, usage: float | None) -> Iterator[Metric]:
+    if usage is not None:
+        text = "Share of the key-value cache that living answers hold; 1 is all of it."
+        yield _gauges("vllm:kv_cache_usage_perc", text, ("model_name",), [((model,), usage)])
 
 
 def _ends(models: Mapping[str, ModelTally]) -> Metric:

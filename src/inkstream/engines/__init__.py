@@ -23,8 +23,9 @@ from inkstream.errors import ModelError
 NGRAM = "ngram"
 """The draft model that is none: what the text has said before is guessed again."""
 
-SLOTS = 4
-"""Answers at a time where the settings do not say: what a CPU computes together without being slow."""
+SLOTS, GPU_SLOTS = 4, 64
+"""Answers at a time where the settings do not say: what a CPU computes together without being slow, and what
+torch lets in on a GPU."""
 
 
 class Phase(StrEnum):
@@ -221,6 +222,11 @@ class Engine(Protocol):
 
     def describe(self) -> Capabilities:
         """Raises EngineLost while the engine is not ready."""
+        ...
+
+    @property
+    def cache_usage(self) -> float | None:
+        """The share of the key-value cache that living answers hold, 0…1; None while nobody can say."""
         ...
 
     async def render(self, messages: Sequence[Message]) -> Prompt:

@@ -73,6 +73,7 @@ class LlamaEngine(Loadable):
         self._quantization: str | None = None
         self._capabilities: Capabilities | None = None
         self._slots = asyncio.Semaphore(1)
+        self._running: set[_Answer] = set()
 
     @classmethod
     def local(cls, launch: Launch, model: str = "", defaults: Sampling | None = None) -> Self:
@@ -113,6 +114,14 @@ class LlamaEngine(Loadable):
             raise EngineLost(f"llama.cpp is {self._status.phase.value}.")
         return self._capabilities
 
+    @property
+    def cache_usage(self) -> float | None:
+        """By our own account: what others ask of a remote server is not in it."""
+        if self._capabilities is None:
+            return None
+        room = self._capabilities.slots * self._capabilities.context_length
+        return sum(answer.tokens for answer in self._running) / room
+
     async def render(self, messages: Sequence[Message]) -> Prompt:
         context = self.describe().context_length
         prompt = await self._prompts_at().render(messages)
@@ -127,7 +136,11 @@ class LlamaEngine(Loadable):
             body = _completion(request, emitted, ids, limit)
             async with self._slots:
                 answer.start()
-                await self._server_at().stream("/completion", body, answer.read)
+                self._running.add(answer)
+                try:
+                    await self._server_at().stream("/completion", body, answer.read)
+                finally:
+                    self._running.discard(answer)
             if not answer.is_over:
                 raise EngineLost("llama.cpp broke off in the middle of an answer.")
         return answer.finish()
@@ -247,6 +260,11 @@ class _Answer:
     @property
     def is_over(self) -> bool:
         return self._stops.matched is not None or self._stop_type is not None
+
+    @property
+    def tokens(self) -> int:
+        """Of prompt and answer, as far as it is written."""
+        return self._request.prompt.tokens + self._emitted.tokens + self._predicted
 
     def start(self) -> None:
         self._started = time.monotonic()

@@ -105,6 +105,12 @@ class Scripted:
             lacks=("min_tokens", "ignore_eos", "logit_bias"),
         )
 
+    @property
+    def cache_usage(self) -> float:
+        """As if each slot had a cache for the whole context."""
+        held = sum(answer.tokens for answer in self._running)
+        return held / (self.script.slots * self.script.context)
+
     async def render(self, messages: Sequence[Message]) -> Prompt:
         self._require_ready()
         try:
@@ -240,6 +246,11 @@ class _Answer:
         """Also when nobody waits for it any more."""
         return self.ended.done()
 
+    @property
+    def tokens(self) -> int:
+        """Of prompt and answer, as far as it is written."""
+        return self._request.prompt.tokens + self._emitted.tokens + self._drawn
+
     def advance(self, tokens: int) -> None:
         chunk = self._watched(tokens) if self._request.sampling.stop else self._plain(tokens)
         if self._is_complete:
@@ -252,15 +263,18 @@ class _Answer:
             self.ended.set_exception(error)
 
     def finish(self, timings: dict[str, float]) -> Finish:
-        drawn = self._limit - self._left
-        by_itself = self._stops.matched is not None or drawn < self._budget
+        by_itself = self._stops.matched is not None or self._drawn < self._budget
         return Finish(
             reason="stop" if by_itself else "length",
             prompt_tokens=self._request.prompt.tokens,
-            completion_tokens=self._emitted.tokens + drawn,
+            completion_tokens=self._emitted.tokens + self._drawn,
             timings=timings,
             last=self._last,
         )
+
+    @property
+    def _drawn(self) -> int:
+        return self._limit - self._left
 
     @property
     def _is_complete(self) -> bool:

@@ -1,7 +1,7 @@
 """Models: from a name to what an engine can load, a GGUF file or a checkpoint. They know nothing of engines.
 
 ``fetch`` finds a model on this disk or fetches it, ``local`` lists what is there, ``catalog`` the aliases and
-what they cost; ``memory`` and ``memory_needed`` say what this machine has and what a model takes.
+what they cost; ``memory`` and ``footprint`` say what this machine has and what a model takes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from inkstream.machine import Memory, bytes_needed, memory
+from inkstream.machine import Footprint, Memory, memory
 from inkstream.models.catalog import ALIASES, Form, name_of
 from inkstream.models.failures import Patience
 from inkstream.models.obtain import fetch
 from inkstream.models.progress import Download
-from inkstream.models.shelf import Model, Shelf, memory_needed
+from inkstream.models.shelf import Model, Shelf, footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ def catalog(context_tokens: int = 8192) -> list[Alias]:
     """The aliases, small ones first. ``context_tokens`` are those of all slots together."""
     total = memory().total_bytes
     entries = sorted(ALIASES.values(), key=lambda entry: entry.size_bytes)
-    needs = [bytes_needed(entry.size_bytes, entry.kv_bytes_per_token, context_tokens) for entry in entries]
+    takes = [Footprint(entry.size_bytes, entry.kv_bytes_per_token) for entry in entries]
+    needs = [each.bytes_for(context_tokens) for each in takes]
     return [
         Alias(entry.alias, entry.repo, entry.size_bytes, need, entry.languages, need <= total)
         for entry, need in zip(entries, needs, strict=True)
@@ -65,7 +66,7 @@ def rows(local: list[Model], catalog: list[Alias], context_tokens: int) -> list[
     languages = {alias.name: alias.languages for alias in catalog}
     here = []
     for model in local:
-        needed = memory_needed(model, context_tokens)
+        needed = footprint(model).bytes_for(context_tokens)
         fits = needed <= total
         where = str(model.path)
         here.append(Row(model.name, model.size_bytes, needed, fits, languages.get(model.name, ""), where))
@@ -77,6 +78,7 @@ def rows(local: list[Model], catalog: list[Alias], context_tokens: int) -> list[
 __all__ = [
     "Alias",
     "Download",
+    "Footprint",
     "Form",
     "Memory",
     "Model",
@@ -84,9 +86,9 @@ __all__ = [
     "Row",
     "catalog",
     "fetch",
+    "footprint",
     "local",
     "memory",
-    "memory_needed",
     "name_of",
     "rows",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,22 @@ def require_whole(path: Path, name: str) -> None:
         raise Broken(str(error)) from error
 
 
-def kv_bytes_per_token(folder: Path) -> int:
-    """Memory that the keys and values of one token take in 16 bits each. Raises Broken, OSError."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """``kv_bytes_per_token`` is what keys and values of a token take in 16 bits each; ``context_length`` is 0
+    where the configuration does not say."""
+
+    kv_bytes_per_token: int
+    context_length: int
+
+
+def read_shape(folder: Path) -> Shape:
+    """Raises Broken, OSError."""
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         heads = config["num_attention_heads"]
         width = config.get("head_dim") or config["hidden_size"] // heads
-        return int(config["num_hidden_layers"] * config.get("num_key_value_heads", heads) * width * KV_BYTES)
+        layers, kv_heads = config["num_hidden_layers"], config.get("num_key_value_heads", heads)
+        return Shape(int(layers * kv_heads * width * KV_BYTES), int(config.get("max_position_embeddings", 0)))
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise Broken(f"its {CONFIG} does not describe a language model") from error

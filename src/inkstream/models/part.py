@@ -10,13 +10,13 @@ import asyncio
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
+from inkstream.disk import sync_folder
 from inkstream.models import checkpoint
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ class Part:
             raise WrongContent(str(error)) from error
         self._path.replace(self._target)
         self._sidecar.unlink(missing_ok=True)
-        _sync_folder(self._target.parent)
+        sync_folder(self._target.parent)
         return digest
 
     def _check(self, digest: str) -> None:
@@ -169,14 +169,3 @@ def _is_same(known: Identity, promised: Identity) -> bool:
     if known.size_bytes != promised.size_bytes or known.sha256 != promised.sha256:
         return False
     return known.sha256 is not None or known.etag is not None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable. Windows does it by itself and cannot open folders."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

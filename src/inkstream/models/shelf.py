@@ -136,17 +136,14 @@ class Shelf:
         return self._folder / repo.replace("/", "--")
 
 
-def memory_needed(model: Model, context_tokens: int) -> int:
-    """Bytes of memory that the model takes, for ``context_tokens`` of all slots together. An estimate.
-
-    Raises ModelError ``model_corrupt``.
-    """
+def footprint(model: Model) -> machine.Footprint:
+    """Raises ModelError ``model_corrupt``."""
     if model.path.is_dir():
         with _readable(model.path, model.source):
-            per_token = checkpoint.kv_bytes_per_token(model.path)
-    else:
-        per_token = _header(model.path, model.source, None).kv_bytes_per_token
-    return machine.bytes_needed(model.size_bytes, per_token, context_tokens)
+            shape = checkpoint.read_shape(model.path)
+        return machine.Footprint(model.size_bytes, shape.kv_bytes_per_token, shape.context_length)
+    header = _header(model.path, model.source, None)
+    return machine.Footprint(model.size_bytes, header.kv_bytes_per_token, header.about("context_length", 0))
 
 
 def _wishes(repo: str, names: Sequence[str]) -> Iterator[Wish]:

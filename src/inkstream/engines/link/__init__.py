@@ -16,7 +16,7 @@ frames only. Then:
 
     gateway  ["generate", call, request, emitted] · ["render", call, messages] · ["cancel", call] · ["ping"]
     host     {"chunks": [[call…], [text…], [tokens…], [ids…], [logprobs…]?], "progress"?: [[call, share]…],
-              "ends"?: [[call, kind, value]…], "status"?, "capabilities"?, "pong"?}
+              "ends"?: [[call, kind, value]…], "status"?, "capabilities"?, "pong"?, "cache"?}
 
 Calls are numbered by the gateway; a connection never uses a number twice. Nothing queues per token and no
 task is woken for one: the host merges per call what its socket does not take, so a stall costs the length of

@@ -53,6 +53,7 @@ class LinkEngine:
         self._connection: _Connection | None = None
         self._reported = Status(Phase.CONNECTING)
         self._capabilities: Capabilities | None = None
+        self.cache_usage: float | None = None
         self._verdict: Status | None = None
         self._changed = asyncio.Event()
 
@@ -132,6 +133,8 @@ class LinkEngine:
 
     def hear(self, status: Status, capabilities: Capabilities | None = None) -> None:
         self._reported, self._capabilities = status, capabilities
+        if status.phase is not Phase.READY:
+            self.cache_usage = None
         self._wake_watchers()
 
     def _wake_watchers(self) -> None:
@@ -262,6 +265,8 @@ class _Connection(Frames):
 
     def _on_news(self, frame: dict[str, Any]) -> None:
         calls = self._calls
+        if "cache" in frame:
+            self._engine.cache_usage = frame["cache"]
         if "status" in frame:
             self._engine.hear(read_status(frame["status"]), read_capabilities(frame["capabilities"]))
         for number, share in frame.get("progress", ()):

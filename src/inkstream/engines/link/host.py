@@ -104,6 +104,10 @@ class Host:
             raise EngineLost(self.status.message or f"the engine is {self.status.phase}")
         return self._engine
 
+    @property
+    def cache_usage(self) -> float | None:
+        return None if self._engine is None else self._engine.cache_usage
+
     def add(self, connection: _Connection) -> None:
         self._connections.add(connection)
 
@@ -232,7 +236,7 @@ class _Connection(Frames):
                 if call in self._calls:
                     self._calls[call].cancel()
             case ["ping"]:
-                self._news["pong"] = True
+                self._news |= {"pong": True, "cache": self._host.cache_usage}
                 self._flush_soon()
             case _:
                 raise ValueError(f"the gateway asked for something unknown: {frame[:1]!r:.50}")

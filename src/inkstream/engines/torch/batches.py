@@ -95,27 +95,42 @@ class State:
 class Left:
     """What a batch leaves behind, in the graph's own memory: valid until the next replay.
 
-    Tokens, and the states and positions that they were drawn from, are in the batch's order; ``counts`` is
-    how many of each row's tokens count, where there are several.
+    Tokens, and the states and positions that they were drawn from, are in the batch's order. Where a row has
+    several, ``counts`` is how many of them count and ``drafted`` how many drafts it was given.
     """
 
     tokens: Tensor
     states: Tensor
     positions: Tensor
     counts: Tensor | None = None
+    drafted: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """What the graphs of a runner have in common: memory, which each may use anew because none is replayed
+    beside another, and the stream that they are captured on. torch's own stream for that is of the device
+    that captured first."""
+
+    pool: Any
+    stream: torch.cuda.Stream
+
+    @classmethod
+    def on(cls, device: torch.device) -> Recorder:
+        return cls(torch.cuda.graph_pool_handle(), torch.cuda.Stream(device))
 
 
 class Captured:
-    """A computation that is replayed, or computed anew without a ``pool``. ``seconds`` is what that takes on
-    a GPU."""
+    """A computation that is replayed, or computed anew without a ``recorder``. ``seconds`` is what that takes
+    on a GPU."""
 
-    def __init__(self, compute: Callable[[], Left], pool: Any) -> None:
+    def __init__(self, compute: Callable[[], Left], recorder: Recorder | None) -> None:
         """Once without capturing: that compiles kernels and makes libraries allocate what they keep."""
         self._compute, self.seconds = compute, 0.0
         self._graph: Any = None
         self._left = compute()
-        if pool is not None:
-            self._capture(pool)
+        if recorder is not None:
+            self._capture(recorder)
         if self._left.tokens.device.type == "cuda":
             self.seconds = min(self._timed() for _ in range(TIMED_REPLAYS))
 
@@ -125,10 +140,10 @@ class Captured:
         self._graph.replay()
         return self._left
 
-    def _capture(self, pool: Any) -> None:
+    def _capture(self, recorder: Recorder) -> None:
         torch.cuda.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        with torch.cuda.graph(self._graph, pool=recorder.pool, stream=recorder.stream):
             self._left = self._compute()
 
     def _timed(self) -> float:
@@ -185,7 +200,7 @@ class Batch:
     What it computes is drawn for: the ends of fills first, then the rows.
     """
 
-    def __init__(self, state: State, fills: int, rows: int, pool: Any) -> None:
+    def __init__(self, state: State, fills: int, rows: int, recorder: Recorder | None) -> None:
         self._state, self._fills, self._rows = state, fills, rows
         self.ends = min(ENDS, fills // GRAIN)
         numbers, nobody = state.numbers, state.nobody
@@ -199,7 +214,7 @@ class Batch:
         written = Rows(self._living, self._row_positions, state.pages) if rows else None
         self._pass = Pass(state, state.model, read, written)
         self._small_pass = Pass(state, state.small, read, written) if state.small else None
-        self._replay = Captured(self._compute, pool)
+        self._replay = Captured(self._compute, recorder)
 
     @property
     def seconds(self) -> float:
@@ -264,7 +279,7 @@ class DraftedBatch:
     A row is a block of the attention over prompts: it looks back at what it has, drafts included.
     """
 
-    def __init__(self, state: State, rows: int, pool: Any) -> None:
+    def __init__(self, state: State, rows: int, recorder: Recorder | None) -> None:
         assert WIDTH == GRAIN
         self._state, self._rows = state, rows
         numbers, nobody = state.numbers, state.nobody
@@ -273,7 +288,7 @@ class DraftedBatch:
         self._seats, self._positions = numbers(rows * WIDTH, value=nobody), numbers(rows * WIDTH, value=-1)
         self._pass = Pass(state, state.model, Rows(self._seats, self._positions, state.pages), None)
         self._guesses = [_Guess(state, rows, ahead) for ahead in range(WIDTH)] if state.small else []
-        self._replay = Captured(self._compute, pool)
+        self._replay = Captured(self._compute, recorder)
 
     @property
     def seconds(self) -> float:
@@ -302,7 +317,7 @@ class DraftedBatch:
         flat = positions.view(-1)
         tokens = draw_ahead(state.logits(states), state.table, self._seats, flat, drafts)
         counts = settle(tokens, drafts, state.table, seats, last, places, state.history, state.nobody)
-        return Left(tokens, states, flat, counts)
+        return Left(tokens, states, flat, counts, is_read[:, 1:].sum(dim=1))
 
     def _drafts(self, seats: Tensor, last: Tensor) -> Tensor:
         """(rows, WIDTH - 1), -1 where there is none."""

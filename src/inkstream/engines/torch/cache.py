@@ -38,6 +38,11 @@ class Pages:
     def free(self) -> int:
         return len(self._blank) + len(self._idle)
 
+    @property
+    def usage(self) -> float:
+        """The share of the pages that is held, without the one that nobody gets."""
+        return 1 - self.free / (self.count - 1)
+
     def take(self, number: int) -> list[int]:
         """Pages without contents. Raises OutOfPages and takes none where there are fewer."""
         if number > self.free:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from inkstream import gpus, probe
+from inkstream.engines import GPU_SLOTS, SLOTS
 from inkstream.engines.torch.cache import PAGE, SCRATCH
 from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Weights
@@ -15,7 +16,6 @@ from inkstream.engines.torch.runner import PlainRunner, Runner
 from inkstream.errors import ModelError
 from inkstream.words import Words
 
-GPU_SLOTS, CPU_SLOTS = 64, 4
 FULL_SHARE = 0.85
 """Of a GPU's free memory: weights that take more leave too little for the cache, and are spread."""
 
@@ -42,7 +42,7 @@ def spread_over(device: torch.device, wanted: str, weights_bytes: int) -> tuple[
 
 
 def default_slots(device: torch.device) -> int:
-    return GPU_SLOTS if device.type == "cuda" else CPU_SLOTS
+    return GPU_SLOTS if device.type == "cuda" else SLOTS
 
 
 def pages_that_fit(weights: Weights, wanted_tokens: int, drafting: Drafting | None = None) -> int:

@@ -61,6 +61,10 @@ class TorchEngine(Loadable):
     def describe(self) -> Capabilities:
         return self._ready().capabilities
 
+    @property
+    def cache_usage(self) -> float | None:
+        return self._core.batcher.pages.usage if self._core else None
+
     async def render(self, messages: abc.Sequence[Message]) -> Prompt:
         core = self._ready()
         prompt = core.model.chat.render(messages)

@@ -17,7 +17,7 @@ import torch
 
 from inkstream.engines.torch import scheduler
 from inkstream.engines.torch.attention import GRAIN
-from inkstream.engines.torch.batches import ENDS, Batch, DeviceModel, DraftedBatch, Left, State
+from inkstream.engines.torch.batches import ENDS, Batch, DeviceModel, DraftedBatch, Left, Recorder, State
 from inkstream.engines.torch.cache import pages_for
 from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Linear, Operations, Weights, current
@@ -102,15 +102,15 @@ class GraphRunner:
 
     def _capture(self, seats: int, options: Options) -> None:
         """Largest first, so that smaller graphs fit into the memory of larger ones."""
-        pool = torch.cuda.graph_pool_handle() if options.captures else None
+        recorder = Recorder.on(self._state.device) if options.captures else None
         drafted = _up_to(DRAFTED_SIZES, seats) if self._state.speculates else []
         sizes = sorted(batch_sizes(seats), key=sum, reverse=True)
         total = len(sizes) + len(drafted)
         for rows in sorted(drafted, reverse=True):
-            self._drafted_of[rows] = DraftedBatch(self._state, rows, pool)
+            self._drafted_of[rows] = DraftedBatch(self._state, rows, recorder)
             options.captured(len(self._drafted_of), total)
         for fills, rows in sizes:
-            self._batch_of[fills, rows] = Batch(self._state, fills, rows, pool)
+            self._batch_of[fills, rows] = Batch(self._state, fills, rows, recorder)
             options.captured(len(self._drafted_of) + len(self._batch_of), total)
 
     def _seat(self, seated: Sequence[scheduler.Sequence]) -> None:

@@ -23,13 +23,13 @@ from inkstream.engines.torch.device import (
     pages_that_fit,
     spread_over,
 )
-from inkstream.engines.torch.footprint import Demand, read
 from inkstream.engines.torch.forward import Weights
 from inkstream.engines.torch.memory import require_room, within_memory
 from inkstream.engines.torch.model import Model, load, load_drafting, native_dtype
 from inkstream.engines.torch.packed import can_pack, narrowed, packed
 from inkstream.engines.torch.quantized import quantizer
 from inkstream.engines.torch.runner import Runner
+from inkstream.engines.torch.weighing import Demand, read
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from inkstream import machine
-from inkstream.engines.torch.footprint import Demand, Room, too_large
+from inkstream.engines.torch.weighing import Demand, Room, too_large
 from inkstream.errors import ModelError
 
 GIB = 1 << 30

@@ -24,10 +24,10 @@ from transformers.utils import logging as transformers_logging
 from inkstream.engines import Sampling
 from inkstream.engines.torch.chat import Chat
 from inkstream.engines.torch.drafting import Drafting
-from inkstream.engines.torch.footprint import require_known
 from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
 from inkstream.engines.torch.memory import free_bytes, is_out_of_memory
 from inkstream.engines.torch.quantized import Quantize
+from inkstream.engines.torch.weighing import require_known
 from inkstream.errors import ModelError
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")

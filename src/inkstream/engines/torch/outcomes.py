@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inkstream.engines.torch import scheduler
 from inkstream.engines.torch.batches import Left, State
+from inkstream.engines.torch.rules import Kind
 from inkstream.engines.torch.sampler import likelihoods
 from inkstream.engines.torch.scheduler import Drawn, Likelihood
 
@@ -29,7 +30,7 @@ Told = Callable[[list[list[int]]], dict[int, list[Likelihood]]]
 
 def fetched(parts: Sequence[Part], state: State) -> Callable[[], Drawn]:
     """Bring the tokens to the host without waiting for them."""
-    brought = [(part, _brought(part), _likelihoods(part, state)) for part in parts]
+    brought = [(_brought(part), _drafted(part), _likelihoods(part, state)) for part in parts]
     done = _mark(state.device)
 
     def outcome() -> Drawn:
@@ -37,11 +38,11 @@ def fetched(parts: Sequence[Part], state: State) -> Callable[[], Drawn]:
         tokens: list[list[int]] = []
         told: dict[int, list[Likelihood]] = {}
         drafted: list[int] = []
-        for part, words, chances in brought:
+        for words, guessed, chances in brought:
             written = words()
             told |= {len(tokens) + at: these for at, these in chances(written).items()}
             tokens += written
-            drafted += [part.width - 1] * len(part.at) if part.width > 1 else []
+            drafted += guessed()
         return Drawn(tokens, told, drafted)
 
     return outcome
@@ -58,6 +59,15 @@ def _brought(part: Part) -> Callable[[], list[list[int]]]:
         return [all_of_them[first : first + count] for first, count in zip(at, counts.tolist(), strict=False)]
 
     return words
+
+
+def _drafted(part: Part) -> Callable[[], list[int]]:
+    """How many drafts each writer was given. Nobody looks at those of rows that are sorted."""
+    if part.left.drafted is None:
+        return list
+    drafted = _host(part.left.drafted)
+    uses = [writer.rules.kind is not Kind.WIDE for writer in part.writers]
+    return lambda: [count if used else 0 for count, used in zip(drafted.tolist(), uses, strict=False)]
 
 
 def _picked(tokens: list[int], at: Sequence[int]) -> list[list[int]]:

@@ -33,7 +33,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
+class Numbers:
     """``matrices`` are those of the layers, as (outputs, inputs): they alone are quantised. ``others`` are
     the numbers in all else: embedding, head, norms, biases. ``head`` are those in the head, which may be
     the embedding.
@@ -45,7 +45,7 @@ class Footprint:
     is_tied: bool
 
     @classmethod
-    def of(cls, shapes: Shapes) -> Footprint:
+    def of(cls, shapes: Shapes) -> Numbers:
         matrices = tuple((shape[0], shape[1]) for name, shape in shapes.items() if _is_matrix(name, shape))
         elements = sum(map(prod, shapes.values()))
         is_tied = not any(name in shapes for name in HEADS)
@@ -66,7 +66,7 @@ class Footprint:
 class Demand:
     """What loading takes at its worst, in numbers of so many bytes."""
 
-    footprint: Footprint
+    numbers: Numbers
     number_bytes: int
     quantize: str
     is_on_gpu: bool
@@ -85,19 +85,19 @@ class Demand:
             for wanted in ("int8", "nf4"):
                 yield f"{flags}--quantize {wanted}", replace(half, quantize=wanted)
         if self.is_on_gpu:
-            yield "--device cpu", Demand(self.footprint, 2 if self.quantize else 4, self.quantize, False)
+            yield "--device cpu", Demand(self.numbers, 2 if self.quantize else 4, self.quantize, False)
 
     def _on_gpu(self) -> int:
         """A layer's two largest matrices are there twice while they are joined, and not yet quantised."""
-        largest = max(map(prod, self.footprint.matrices), default=0)
-        return self.footprint.kept_bytes(self.number_bytes, self.quantize) + 4 * largest * self.number_bytes
+        largest = max(map(prod, self.numbers.matrices), default=0)
+        return self.numbers.kept_bytes(self.number_bytes, self.quantize) + 4 * largest * self.number_bytes
 
     def _in_main_memory(self) -> int:
         """The runtime's own, and all of the model: it is read before the first matrix is made smaller. In
         float32 a head is packed beside the embedding, which is narrowed where it is the same.
         """
-        per_head = {4: 6 if self.footprint.is_tied else 4}.get(self.number_bytes, 0)
-        weights = self.footprint.elements * self.number_bytes + self.footprint.head * per_head
+        per_head = {4: 6 if self.numbers.is_tied else 4}.get(self.number_bytes, 0)
+        weights = self.numbers.elements * self.number_bytes + self.numbers.head * per_head
         return weights + machine.RUNTIME_BYTES
 
 
@@ -109,7 +109,7 @@ class Room:
     bytes: int
 
 
-def read(path: Path) -> Footprint:
+def read(path: Path) -> Numbers:
     """From a folder's safetensors, or a GGUF file. Raises ModelError."""
     shapes: dict[str, tuple[int, ...]] = {}
     try:
@@ -117,7 +117,7 @@ def read(path: Path) -> Footprint:
             shapes |= (gguf.read(file) if file.suffix == ".gguf" else safetensors.read(file)).shapes
     except (gguf.Corrupt, safetensors.Corrupt, OSError) as error:
         raise ModelError(f"{path} cannot be read: {error}.", code="model_corrupt") from error
-    return Footprint.of(shapes)
+    return Numbers.of(shapes)
 
 
 def demanded(path: Path, settings: Settings) -> tuple[Demand, Room]:
@@ -164,7 +164,7 @@ def require_known(config: Mapping[str, Any]) -> None:
 
 def too_large(name: str, demand: Demand, room: Room) -> ModelError:
     """Says what fits, and how to get there."""
-    elements, kind = demand.footprint.elements, demand.quantize or f"{8 * demand.number_bytes} bits each"
+    elements, kind = demand.numbers.elements, demand.quantize or f"{8 * demand.number_bytes} bits each"
     ways = [f"{flags} takes {size(needed)}" for flags, needed in ways_out(demand, room)]
     others = f"{room.bytes / 2e9:.1f} billion parameters fit in 16 bits ('inkstream models' lists models)"
     return ModelError(

@@ -10,8 +10,8 @@ import pytest
 
 from inkstream import doctor, machine, probe
 from inkstream.config import Settings
-from inkstream.engines.torch import footprint
-from inkstream.engines.torch.footprint import Demand, Footprint, Room
+from inkstream.engines.torch import weighing
+from inkstream.engines.torch.weighing import Demand, Numbers, Room
 from inkstream.errors import ModelError
 from inkstream.models import Model
 from inkstream.preflight import Finding, Subject
@@ -25,7 +25,7 @@ H200 = Gpu("NVIDIA H200", "580.95.05", (9, 0), 143_771 << 20)
 LAPTOP = Gpu("NVIDIA GeForce RTX 3060 Laptop GPU", "580.95.05", (8, 6), 6144 << 20)
 
 
-def qwen2(layers: int, width: int, keys: int, inner: int, vocabulary: int, *, is_tied: bool) -> Footprint:
+def qwen2(layers: int, width: int, keys: int, inner: int, vocabulary: int, *, is_tied: bool) -> Numbers:
     """Of its shape, as its safetensors name the tensors; ``keys`` is the width of all key heads together."""
     tensors: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, width)}
     for layer in range(layers):
@@ -40,7 +40,7 @@ def qwen2(layers: int, width: int, keys: int, inner: int, vocabulary: int, *, is
         }
         tensors |= {f"model.layers.{layer}.{name}": shape for name, shape in inside.items()}
     head = {} if is_tied else {"lm_head.weight": (vocabulary, width)}
-    return Footprint.of(tensors | {"model.norm.weight": (width,)} | head)
+    return Numbers.of(tensors | {"model.norm.weight": (width,)} | head)
 
 
 SMALL = qwen2(24, 896, 128, 4864, 151_936, is_tied=True)
@@ -94,8 +94,8 @@ def test_the_ways_out_are_those_that_lead_somewhere(
 ) -> None:
     monkeypatch.setattr(machine, "memory", lambda: machine.Memory(64 << 30, 40 << 30))
     demand, room = Demand(LARGE, 2, "", is_on_gpu=True), Room("a GPU", gigabytes * 10**9)
-    assert [flags for flags, needed in footprint.ways_out(demand, room)] == ways
-    said = footprint.too_large("Qwen2-7B", demand, room)
+    assert [flags for flags, needed in weighing.ways_out(demand, room)] == ways
+    said = weighing.too_large("Qwen2-7B", demand, room)
     assert said.code == "model_too_large"
     assert "Qwen2-7B needs 15.8 GB for its 7.6 billion parameters (16 bits each)" in said.message
     assert f"a GPU has {gigabytes}.0 GB" in said.message
@@ -116,10 +116,10 @@ def test_in_full_precision_half_is_the_first_way_out() -> None:
 
 
 def test_a_checkpoint_in_parts_and_a_gguf_file_are_counted(tmp_path: Path) -> None:
-    parts = footprint.read(write_tiny_checkpoint(tmp_path / "m", parts=2))
+    parts = weighing.read(write_tiny_checkpoint(tmp_path / "m", parts=2))
     assert parts.others == 8 * 11  # the same name in both: the last one counts
     (tmp_path / "m.gguf").write_bytes(tiny_gguf(size=4096))
-    assert footprint.read(tmp_path / "m.gguf").head == 1024
+    assert weighing.read(tmp_path / "m.gguf").head == 1024
 
 
 def served(path: Path, **settings: Any) -> tuple[Settings, Provision]:
@@ -177,7 +177,7 @@ async def test_what_no_device_holds_is_refused_without_loading_it(
 ) -> None:
     monkeypatch.setattr(machine, "memory", lambda: machine.Memory(8 << 30, 8 << 30))
     monkeypatch.setattr(probe, "nvidia_gpus", lambda: gpus)
-    monkeypatch.setattr(footprint, "read", lambda _: LARGE)
+    monkeypatch.setattr(weighing, "read", lambda _: LARGE)
     settings, provision = served(described(tmp_path / "m"), device=device)
     if refused_by:
         with pytest.raises(ModelError, match=f"{refused_by} has") as refused:
@@ -192,7 +192,7 @@ async def test_what_no_device_holds_is_refused_without_loading_it(
     [
         ("en", "none", "fail", "its weights need about 15.8 GB; NVIDIA GeForce RTX 3060 Laptop GPU: 6.4 GB"),
         ("zh", "none", "fail", "权重约需 15.8 GB"),
-        ("en", "nf4", "ok", "its weights need about 6.1 GB"),
+        ("en", "nf4", "ok", "needs about 6.1 GB for 64 answers of 8192 tokens, 6.4 GB free"),
     ],
 )
 def test_the_doctor_says_what_the_weights_need(
@@ -200,7 +200,7 @@ def test_the_doctor_says_what_the_weights_need(
 ) -> None:
     monkeypatch.setattr(machine, "memory", lambda: machine.Memory(8 << 30, 8 << 30))
     monkeypatch.setattr(probe, "nvidia_gpus", lambda: (LAPTOP,))
-    monkeypatch.setattr(footprint, "read", lambda _: LARGE)
+    monkeypatch.setattr(weighing, "read", lambda _: LARGE)
     settings, _ = served(described(tmp_path / "m"), quantize=quantize)
     findings = doctor.model(Subject(settings, {}, Words(language)))
     (memory,) = [finding for finding in findings if finding.check == "memory"]
