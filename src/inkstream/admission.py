@@ -174,6 +174,7 @@ class Admission:
         self._turns[principal] = next(self._turn)
         self._forget_if_through(principal)
         self._tell(ticket, 0)
+        ticket.on_place = _nobody_hears  # else it and whoever holds it would keep each other
         if ticket.granted is not None and not ticket.granted.done():
             ticket.granted.set_result(None)
 
@@ -210,3 +211,6 @@ class Admission:
         if ticket.place != place:
             ticket.place = place
             ticket.on_place(place)
+
+
+def _nobody_hears(_: int) -> None: ...

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 
 from inkstream.admission import Admission, Ticket
-from inkstream.ask import Pin
+from inkstream.ask import Ask, Pin
 from inkstream.conversation import Told
 from inkstream.drafts import done, failed, started, unsupported
 from inkstream.engines import (
@@ -29,7 +29,7 @@ from inkstream.events import Draft
 from inkstream.figures import with_figures
 from inkstream.log import Claim, Log, Run
 from inkstream.pen import Pen
-from inkstream.pinning import pinned
+from inkstream.pinning import Pinned, pinned
 from inkstream.tallies import RunTally
 from inkstream.timeline import Attempt, Timeline
 
@@ -56,12 +56,13 @@ class Drive:
     """One run being driven.
 
     ``linger_seconds`` is how long it lives without a reader, None for ever; ``told`` may hold what was
-    rendered when the run was admitted. There may be thousands of these: what the record says is read from
-    the log when it is needed.
+    rendered when the run was admitted. There may be thousands of these: what the record says of a run that
+    has to wait is read from the log when it is needed.
     """
 
     __slots__ = (
         "_around",
+        "_ask",
         "_attempt_scope",
         "_break",
         "_deaths",
@@ -77,13 +78,11 @@ class Drive:
         "timeline",
     )
 
-    def __init__(
-        self, run: Run, linger_seconds: float | None, around: Surroundings, told: Told | None = None
-    ) -> None:
-        self.id, self.principal, self.linger_seconds = run.id, run.principal, linger_seconds
+    def __init__(self, run: Run, ask: Ask, around: Surroundings, told: Told | None = None) -> None:
+        self.id, self.principal, self.linger_seconds = run.id, run.principal, ask.linger_seconds
         self.task: asyncio.Task[None]
         self._around, self._log = around, around.log
-        self._told = told
+        self._ask, self._told = ask if run.last_seq == 0 else None, told
         self._deaths = run.deaths
         self.timeline = Timeline(run.id, run.principal, run.created_at, was_begun=run.last_seq > 1)
         self._pen = self._new_pen(Claim(run.id, run.epoch, run.last_seq))
@@ -109,6 +108,8 @@ class Drive:
             await self._append_ending(await with_figures(self._log, self.id, ending))
         except Fenced:
             return False
+        finally:
+            self._pen.put_down()
         return True
 
     # Attempts
@@ -171,12 +172,12 @@ class Drive:
         with self.timeline.attempt(self._pen.claim.epoch) as attempt:
             async with turn as self._ticket:
                 attempt.asked_at = self.timeline.now()
-                return await self._ask(attempt)
+                return await self._asked(attempt)
 
-    async def _ask(self, attempt: Attempt) -> Sequence[Draft]:
+    async def _asked(self, attempt: Attempt) -> Sequence[Draft]:
         capabilities = self._around.engine.describe()
         self._was_asked = True
-        pin, emitted, is_begun = await pinned(self._log, self._around.engine, self.id, self._told)
+        pin, emitted, is_begun = await self._pinned()
         if refusal := _refusal(pin, capabilities, emitted):
             return [refusal]
         if not is_begun:
@@ -184,6 +185,13 @@ class Drive:
         self.timeline.model, self.timeline.prompt_tokens = pin.model, pin.prompt.tokens
         attempt.behind = emitted.tokens
         return await self._generate(pin, emitted, attempt)
+
+    async def _pinned(self) -> Pinned:
+        """What is known of the beginning is of use once, and only if nobody has begun yet."""
+        ask, known, self._ask, self._told = self._ask, self._told, None, None
+        if self._pen.claim.last_seq > 0:
+            ask = None
+        return await pinned(self._log, self._around.engine, self.id, ask, known)
 
     async def _generate(self, pin: Pin, emitted: Emitted, attempt: Attempt) -> Sequence[Draft]:
         assert pin.sampling.max_tokens is not None
@@ -230,6 +238,8 @@ class Drive:
             self._around.on_progress()
 
     def _tell_place(self, place: int) -> None:
+        if place > 0:
+            self._ask = None
         self.note("queued", {"place": place})
 
     # Writing

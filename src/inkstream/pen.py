@@ -101,6 +101,10 @@ class Pen:
         if outcome.stop_requested:
             self._on_trouble(STOPPED)
 
+    def put_down(self) -> None:
+        """Tell nobody any more: a pen and its drive would keep each other until a garbage collection."""
+        self._on_text, self._on_trouble = _nobody_hears, _nobody_minds
+
     async def settled(self) -> None:
         """Wait until all that was taken is in the log, or cannot be."""
         while self._is_writing:
@@ -169,3 +173,9 @@ class Pen:
 
     def _trouble(self, outcome: LogError | None) -> LogError:
         return outcome or Fenced(f"run {self.claim.run} is held by somebody else.")
+
+
+def _nobody_hears() -> None: ...
+
+
+def _nobody_minds(_: Draft | LogError) -> None: ...

@@ -40,20 +40,28 @@ async def told(engine: Engine, ask: Ask) -> Told:
     return await fit(engine, ask.messages, room + ask.prefix.tokens if room else None)
 
 
-async def pinned(log: Log, engine: Engine, run_id: str, known: Told | None) -> Pinned:
-    """Find the pin in the log, or make it. ``known`` spares rendering, if the engine is still the same.
+async def pinned(
+    log: Log, engine: Engine, run_id: str, ask: Ask | None = None, known: Told | None = None
+) -> Pinned:
+    """Find the pin in the log, or make it.
 
-    Raises EngineLost, EngineFailed, and Fenced if the run has been forgotten.
+    ``ask`` spares reading the log, which has no event of the run then; ``known`` spares rendering, if the
+    engine is still the same. Raises EngineLost, EngineFailed, and Fenced if the run has been forgotten.
     """
-    run = await log.get(run_id)
-    if run is None:
-        raise Fenced(f"there is no run {run_id} any more.")
-    ask = Ask.decode(run.record)
-    events = await events_of(log, run)
+    events: list[Event] = []
+    if ask is None:
+        ask, events = await _stored(log, run_id)
     pin = decode_pin(events[0].seam) if events else None
     if pin is None:
         pin = await _new_pin(ask, engine, known)
     return Pinned(pin, emitted_by(events, _prefix(ask, pin)), bool(events))
+
+
+async def _stored(log: Log, run_id: str) -> tuple[Ask, list[Event]]:
+    run = await log.get(run_id)
+    if run is None:
+        raise Fenced(f"there is no run {run_id} any more.")
+    return Ask.decode(run.record), await events_of(log, run)
 
 
 async def used_tokens(log: Log, run: Run) -> int:

@@ -161,7 +161,7 @@ class Runs:
     # Driving
 
     def _start_driving(self, run: Run, ask: Ask, known: Told | None = None) -> None:
-        drive = Drive(run, ask.linger_seconds, self._around, known)
+        drive = Drive(run, ask, self._around, known)
         self._drives[run.id] = drive
         self._tally.begin(drive.timeline)
         self._quotas.begin(run.principal)
@@ -242,6 +242,10 @@ class Runs:
         answer = Ask.decode(run.record).answer
         return await message_of(self._log, run, answer) if answer else message
 
+    async def as_begun(self, run: Run, answer: Message) -> Message:
+        """The message of a run as of the moment when ``start`` found it."""
+        return await message_of(self._log, run, answer)
+
     async def text(self, principal: str, run_id: str) -> Parts:
         """All parts that the run itself has written."""
         run = await self.get(principal, run_id)
@@ -269,7 +273,8 @@ class Runs:
             drive.timeline.readers += 1
             self._disarm(drive)
         try:
-            await self.get(principal, run_id)
+            if drive is None:
+                await self.get(principal, run_id)
             await self._log.follow(run_id, after, reader, waits=waits)
         finally:
             if drive is not None:

@@ -78,9 +78,7 @@ class RunTally:
         """Count the pauses within answers that readers have to wait through, for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for timeline in self.living.values():
-                if timeline.begins_to_stall():
-                    self.stalls += timeline.readers
+            self.stalls += sum(run.readers for run in self.living.values() if run.begins_to_stall())
 
     def _principal(self, name: str) -> PrincipalTally:
         """Names have no end where a proxy makes them up; a series for each would have none either."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -39,6 +38,17 @@ class Attempt:
     behind: int = 0
     timings: Mapping[str, float] = field(default_factory=lambda: NO_TIMINGS)
     outcome: str = "cut"
+    ahead: float = 0.0  # see Timeline
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self.outcome = "finished"
+        elif isinstance(error, InkstreamError):
+            self.outcome = error.code
+        self.ended_at = time.monotonic() + self.ahead
 
 
 @dataclass(slots=True)
@@ -78,18 +88,11 @@ class Timeline:
         """The Unix time, whatever becomes of the wall clock in the meantime."""
         return time.monotonic() + self._ahead
 
-    @contextmanager
-    def attempt(self, epoch: int) -> Iterator[Attempt]:
-        attempt = Attempt(epoch, self.now())
+    def attempt(self, epoch: int) -> Attempt:
+        """To be entered at once: a generator would take as much again as all that is written down."""
+        attempt = Attempt(epoch, self.now(), ahead=self._ahead)
         self.attempts.append(attempt)
-        try:
-            yield attempt
-            attempt.outcome = "finished"
-        except InkstreamError as error:
-            attempt.outcome = error.code
-            raise
-        finally:
-            attempt.ended_at = self.now()
+        return attempt
 
     def has_text(self) -> None:
         """There is text of the present attempt. Told once or more often."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from inkstream.accounts.records import LOCAL, Identity, Key, Proof, Role, User
 from inkstream.accounts.rows import Rows, new_principal
 from inkstream.accounts.schema import connect, has_users
 from inkstream.errors import LogUnwritable
+from inkstream.writer import Writer
 
 LINK_SECONDS = 24 * 3600
 
@@ -33,7 +33,7 @@ class Accounts:
 
     def __init__(self, db: sqlite3.Connection, folder: Path, access_key: str) -> None:
         self._rows, self._folder = Rows(db, access_key), folder
-        self._thread = ThreadPoolExecutor(1, "accounts")
+        self._writer = Writer("accounts")
         self._seen_version = 0
         self._has_written = False
 
@@ -45,10 +45,11 @@ class Accounts:
         Raises LogUnwritable, LogError for a file of a newer version.
         """
         accounts = cls(await asyncio.to_thread(connect, folder), folder, access_key)
+        accounts._writer.start()
         try:
             yield accounts
         finally:
-            await asyncio.to_thread(accounts._thread.shutdown)
+            await accounts._writer.stop()
             accounts._rows.db.close()
 
     # Users
@@ -140,8 +141,7 @@ class Accounts:
         return written
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        work = partial(self._translated, partial(call, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._writer.ask(partial(self._translated, partial(call, *args, **kwargs)))
 
     def _translated(self, call: Callable[[], T]) -> T:
         try:

@@ -41,7 +41,8 @@ def routed(services: Services) -> Described:
         default_response_class=Response,
     )
     app.state.services = services
-    for module in (native, account, models, echo, chats, transfer, article, openai, ops, metrics, docs):
+    # Looked through in this order.
+    for module in (chats, native, article, openai, account, models, echo, transfer, ops, metrics, docs):
         app.include_router(module.router)
     # Not mounted at "/", where it would match first whatever has a wrong method: that is a 405.
     app.router.default = Page(services.settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -169,8 +168,7 @@ async def get_chat(request: Request, chat: str) -> Response:
 
 async def conversation(here: Services, principal: str, chat: str) -> tuple[Chat, list[Message]]:
     """With all of its messages, those of living runs as the log has them now."""
-    found = await here.history.chat(principal, chat)
-    messages = await here.history.messages(principal, chat)
+    found, messages = await here.history.conversation(principal, chat)
     return found, [await here.runs.fold(principal, message) for message in messages]
 
 
@@ -234,7 +232,7 @@ async def post_message(
     except NotFound:  # deleted since it was read
         await _stop(here, principal, run.id)
         raise
-    message = await here.runs.fold(principal, replace(answer, run=run.id))
+    message = await here.runs.as_begun(run, answer)
     return json_response(
         {"message": message_json(message), "run": run_json(run), "chat": chat_json(found)}, 202
     )

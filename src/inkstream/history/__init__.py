@@ -27,6 +27,7 @@ from inkstream.history import pages, purge
 from inkstream.history.records import Changed, Chat, Match, Message, Page
 from inkstream.history.rows import Rows
 from inkstream.history.schema import FILE, connect
+from inkstream.writer import Writer
 
 CHATS_AT_ONCE = 100
 CHECKPOINT_BYTES = 4 << 20
@@ -52,7 +53,7 @@ class History:
 
         self._rows, self._path = Rows(db, tell), path
         self._wal = path.with_name(f"{path.name}-wal")
-        self._thread = ThreadPoolExecutor(1, "history")
+        self._writer = Writer("history")
         self._checkpointer = ThreadPoolExecutor(1, "history-checkpoint")
         self._checkpoint: Future[bool] | None = None
 
@@ -63,10 +64,12 @@ class History:
         Raises LogUnwritable, LogError for a file of a newer version.
         """
         path = folder / FILE
-        return cls(await asyncio.to_thread(connect, path), path, on_change)
+        history = cls(await asyncio.to_thread(connect, path), path, on_change)
+        history._writer.start()
+        return history
 
     async def aclose(self) -> None:
-        await asyncio.to_thread(self._thread.shutdown)
+        await self._writer.stop()
         await asyncio.to_thread(self._checkpointer.shutdown)
         self._rows.db.close()
 
@@ -156,7 +159,11 @@ class History:
 
     async def messages(self, principal: str, chat: str) -> list[Message]:
         """All branches, parents before children."""
-        return await self._run(self._rows.messages, principal, chat)
+        return (await self.conversation(principal, chat))[1]
+
+    async def conversation(self, principal: str, chat: str) -> tuple[Chat, list[Message]]:
+        """A conversation as it is at one moment, and its messages like ``messages``."""
+        return await self._run(self._rows.conversation, principal, chat)
 
     async def message(self, principal: str, message: str) -> Message:
         return await self._run(self._rows.message, principal, "id", message)
@@ -169,8 +176,7 @@ class History:
         await self._run(self._rows.upsert, messages)
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        work = partial(self._translated, partial(call, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._writer.ask(partial(self._translated, partial(call, *args, **kwargs)))
 
     def _translated(self, call: Callable[[], T]) -> T:
         try:

@@ -171,10 +171,10 @@ class Rows:
 
     # Messages
 
-    def messages(self, principal: str, chat: str) -> list[Message]:
-        self.chat(principal, chat)
+    def conversation(self, principal: str, chat: str) -> tuple[Chat, list[Message]]:
+        found = self.chat(principal, chat)
         rows = self.db.execute(f"SELECT {MESSAGE} FROM messages WHERE chat = ? ORDER BY n", (chat,))
-        return [_as_message(row) for row in rows]
+        return found, [_as_message(row) for row in rows]
 
     def message(self, principal: str, column: Literal["id", "run"], value: str) -> Message:
         row = self.db.execute(f"SELECT {MESSAGE} FROM messages WHERE {column} = ?", (value,)).fetchone()

@@ -33,7 +33,7 @@ from inkstream.log.pages import FETCH_BYTES, Pages
 from inkstream.log.schema import FILE
 from inkstream.log.store import PAGE_BYTES, Packed, Store
 from inkstream.log.tally import LogTally
-from inkstream.log.writer import Writer
+from inkstream.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class SqliteLog:
         self.tally = LogTally()
         self._path = folder / FILE
         self._loop = asyncio.get_running_loop()
-        self._store, self._writer = store, Writer()
+        self._store, self._writer = store, Writer("log")
         self._lock = lock
         self._pages = Pages(self._path)
         self._readers = ThreadPoolExecutor(2, "log-reader")
@@ -228,21 +228,12 @@ class SqliteLog:
         return await self._ask(call, then)
 
     async def _ask(self, call: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
-        answer: asyncio.Future[T] = self._loop.create_future()
-
-        def told(result: T | Exception) -> None:
+        def answered(result: T | Exception) -> None:
             self._checkpoint_if_due()
             if then is not None and not isinstance(result, Exception):
                 then(result)
-            if answer.done():  # its caller was cancelled
-                return
-            if isinstance(result, Exception):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
 
-        self._writer.do(call, told)
-        return await answer
+        return await self._writer.ask(call, answered)
 
     def _created(self, created: tuple[Run, bool]) -> None:
         run, is_new = created
