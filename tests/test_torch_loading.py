@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+safetensors = pytest.importorskip("safetensors.torch")
 
 from tqdm import tqdm  # noqa: E402 - transformers brings it, or there is nothing to import for
 
@@ -21,7 +25,7 @@ from inkstream.config import Settings  # noqa: E402
 from inkstream.engines import Engine, Message, Phase, Request, Sampling, Status, Weights  # noqa: E402
 from inkstream.engines.torch.engine import Launch, TorchEngine  # noqa: E402
 from inkstream.engines.torch.loading import DEQUANTISING, _capabilities  # noqa: E402
-from inkstream.engines.torch.model import _overheard  # noqa: E402
+from inkstream.engines.torch.model import _overheard, native_dtype  # noqa: E402
 from inkstream.errors import ModelError  # noqa: E402
 from inkstream.probe import Gpu  # noqa: E402
 from tests.calls import answered, text_of  # noqa: E402
@@ -79,6 +83,23 @@ async def test_the_type_of_numbers_is_as_asked_for(qwen2_checkpoint: Path, dtype
         )
         assert (finish.reason, finish.completion_tokens) == ("length", 5)
         assert text_of(chunks)
+
+
+@pytest.mark.parametrize(
+    ("device", "is_native", "is_quantized", "dtype"),
+    [
+        ("cuda", True, False, torch.bfloat16),
+        ("cuda", False, False, torch.float16),
+        ("cuda", False, True, torch.float16),
+        ("cpu", False, False, torch.float32),
+        ("cpu", False, True, torch.bfloat16),
+    ],
+)
+def test_numbers_are_those_that_the_device_computes_in(
+    monkeypatch: pytest.MonkeyPatch, device: str, is_native: bool, is_quantized: bool, dtype: Any
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: is_native)
+    assert native_dtype(torch.device(device), is_quantized=is_quantized) is dtype
 
 
 async def test_the_fingerprint_tells_numbers_contents_and_contexts_apart(qwen2_checkpoint: Path) -> None:
@@ -156,6 +177,56 @@ async def test_a_model_without_a_chat_template_is_refused(qwen2_checkpoint: Path
     refused = await refusal(folder)
     assert refused.code == "model_unsupported"
     assert "chat template" in refused.message
+
+
+async def test_a_template_that_renders_nothing_is_refused(qwen2_checkpoint: Path, tmp_path: Path) -> None:
+    folder = changed(qwen2_checkpoint, tmp_path / "m")
+    (folder / "chat_template.jinja").write_text("{% for message in %}")
+    refused = await refusal(folder)
+    assert refused.code == "model_unsupported"
+    assert "template" in refused.message
+
+
+async def test_weights_that_were_quantised_before_are_refused_with_the_way_out(
+    qwen2_checkpoint: Path, tmp_path: Path
+) -> None:
+    quantised = {"quant_method": "awq", "bits": 4}
+    refused = await refusal(changed(qwen2_checkpoint, tmp_path / "m", quantization_config=quantised))
+    assert refused.code == "model_unsupported"
+    assert "'awq'" in refused.message
+    assert "--quantize nf4" in refused.message
+
+
+def without(tensors: dict[str, Any]) -> None:
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+
+
+def of_another_width(tensors: dict[str, Any]) -> None:
+    tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(90, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(without, "is missing"), (of_another_width, r"is \(90, 64\) and should be \(96, 64\)")],
+)
+async def test_no_weight_is_made_up(
+    qwen2_checkpoint: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    weights = changed(qwen2_checkpoint, tmp_path / "m") / "model.safetensors"
+    tensors = safetensors.load_file(weights)
+    change(tensors)
+    safetensors.save_file(tensors, weights)
+    refused = await refusal(weights.parent)
+    assert refused.code == "model_corrupt"
+    assert re.search(rf"model\.layers\.1\.mlp\.up_proj\.weight {reason}", refused.message)
+
+
+async def test_a_broken_tokenizer_is_told_from_broken_weights(qwen2_checkpoint: Path, tmp_path: Path) -> None:
+    folder = changed(qwen2_checkpoint, tmp_path / "m")
+    (folder / "tokenizer.json").write_text("{}")
+    refused = await refusal(folder)
+    assert refused.code == "model_corrupt"
+    assert refused.message.startswith(f"The tokenizer of {folder} cannot be loaded")
 
 
 async def test_weights_that_are_cut_off_are_refused(qwen2_checkpoint: Path, tmp_path: Path) -> None:

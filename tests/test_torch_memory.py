@@ -122,14 +122,14 @@ async def test_memory_that_never_comes_back_loses_the_engine_and_not_silently(
 async def test_weights_that_cannot_fit_are_refused_with_what_does(
     qwen2_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "memory", lambda: machine.Memory(20 << 20, 10 << 20))
+    monkeypatch.setattr(machine, "memory", lambda: machine.Memory(500 << 20, 350 << 20))
     engine = TorchEngine(Launch(path=qwen2_checkpoint, device="cpu", dtype="float32"))
     with pytest.raises(ModelError) as refused:
         await engine.load()
     assert refused.value.code == engine.status.code == "model_too_large"
-    assert "float32" in refused.value.message
-    assert "--dtype bfloat16" in refused.value.message
-    assert "0.0 billion parameters fit in 16 bits" in refused.value.message
+    assert "(32 bits each)" in refused.value.message
+    assert "--dtype bfloat16 takes" in refused.value.message
+    assert "0.2 billion parameters fit in 16 bits" in refused.value.message
     assert engine.status.phase is Phase.GIVEN_UP
 
 

@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 
 from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: E402 - without torch there is nothing to import
 
+from inkstream.engines.torch import weighing  # noqa: E402
 from inkstream.engines.torch.forward import Weights  # noqa: E402
 from inkstream.engines.torch.model import take_weights  # noqa: E402
 from inkstream.engines.torch.quantized import quantizer  # noqa: E402
@@ -63,6 +64,27 @@ def test_it_takes_a_fraction_of_the_memory(
     assert small_bytes / full_bytes <= linear
     embedding = 151_936 * 896 * 2
     assert (embedding + LAYERS * small_bytes) / (embedding + LAYERS * full_bytes) <= whole
+
+
+def kept_tensors(weights: Weights) -> list[Any]:
+    """All but the tables of rotations. A head that is the embedding is there once."""
+    norms = [norm for layer in weights.layers for norm in (layer.input_norm, layer.inner_norm)]
+    matrices = [tensor for layer in weights.layers for matrix in layer.matrices for tensor in matrix.tensors]
+    return [weights.embedding, weights.norm, *norms, *matrices]
+
+
+@pytest.mark.parametrize("quantization", ["", "nf4", "int8"])
+def test_what_they_will_take_is_told_by_the_file(
+    library: Any, one_layer: Any, tmp_path: Path, quantization: str
+) -> None:
+    state, config = one_layer
+    model = Qwen2ForCausalLM(config).to(torch.bfloat16)
+    model.load_state_dict(state)
+    model.save_pretrained(tmp_path)
+    counted = sum(tensor.nbytes for tensor in kept_tensors(taken(one_layer, quantization)))
+    told = weighing.read(tmp_path).kept_bytes(2, quantization)
+    # Matrices that are joined share the tables of nf4, of a kilobyte each.
+    assert counted <= told <= counted + 3 * weighing.NF4_TABLES_BYTES * (quantization == "nf4")
 
 
 @pytest.mark.parametrize(("quantization", "error"), [("nf4", 0.12), ("int8", 0.03)])

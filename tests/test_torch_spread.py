@@ -24,6 +24,7 @@ from inkstream.engines.torch.memory import require_room  # noqa: E402
 from inkstream.engines.torch.model import spread, take_weights  # noqa: E402
 from inkstream.engines.torch.rules import Rules  # noqa: E402
 from inkstream.engines.torch.runner import PlainRunner  # noqa: E402
+from inkstream.engines.torch.weighing import Demand, Numbers  # noqa: E402
 from inkstream.errors import ModelError  # noqa: E402
 from tests.torch_driving import answers, sequences_of  # noqa: E402
 
@@ -77,16 +78,15 @@ def test_all_gpus_are_taken_where_one_does_not_hold_the_weights_and_none_was_nam
 
 
 def test_what_fits_into_none_and_not_into_all_is_refused_with_both_numbers(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda _: 10 * GIB)
-    monkeypatch.setattr(memory, "elements", lambda _: 16 * GIB)
-    with pytest.raises(
-        ModelError, match=r"needs 32\.0 GiB .* cuda:0 and 2 more has 30\.0 GiB free"
-    ) as refused:
-        require_room(tmp_path, (FIRST, SECOND, THIRD), torch.bfloat16)
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 10_000_000_000)
+    demand = Demand(Numbers((), 16_000_000_000, 0, False), 2, "", is_on_gpu=True)
+    devices = (FIRST, SECOND, THIRD)
+    with pytest.raises(ModelError, match=r"needs 32\.0 GB .* cuda:0 and 2 more has 30\.0 GB") as refused:
+        require_room("large", demand, devices)
     assert refused.value.code == "model_too_large"
-    require_room(tmp_path, (FIRST, SECOND, THIRD), torch.bfloat16, share=0.5)
+    require_room("small", replace(demand, numbers=Numbers((), 14_000_000_000, 0, False)), devices)
 
 
 def test_the_cache_is_as_long_as_the_fullest_device_allows(

@@ -13,12 +13,14 @@ import sqlite3
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from inkstream import gpus, models, probe
 from inkstream.choice import TORCH_PACKAGES, choose
 from inkstream.config import Settings
 from inkstream.engines import GPU_SLOTS, SLOTS
+from inkstream.engines.torch import weighing
 from inkstream.errors import ModelError
 from inkstream.models import Model
 from inkstream.preflight import BEFORE_SERVING, Check, Finding, Subject
@@ -219,9 +221,31 @@ def _fit(found: Model, settings: Settings, say: Words) -> Finding:
 
 def _torch_fit(found: Model, settings: Settings, say: Words) -> Finding:
     """torch shares one cache between all answers, and makes do with what there is beside the weights."""
-    gpus_here = () if settings.device in ("cpu", "mps") else probe.nvidia_gpus()
-    free = sum(gpu.memory_bytes for gpu in gpus_here) or models.memory().available_bytes
-    takes, slots = models.footprint(found), settings.slots or (GPU_SLOTS if gpus_here else SLOTS)
+    try:
+        weighing.require_known(weighing.configuration(found.path))
+        demand, room = weighing.demanded(found.path, settings)
+    except ModelError as error:
+        return Finding("model", "fail", error.message, say("see: ", "参见 ") + "inkstream models")
+    free = room.bytes if demand.is_on_gpu and room.bytes else models.memory().available_bytes
+    if demand.bytes > free:
+        return _too_large(demand, replace(room, bytes=free), say)
+    kept = demand.numbers.kept_bytes(demand.number_bytes, demand.quantize)
+    takes = replace(models.footprint(found), size_bytes=kept)
+    slots = settings.slots or (GPU_SLOTS if demand.is_on_gpu else SLOTS)
+    return _cache_fit(takes, settings, slots, free, say)
+
+
+def _too_large(demand: weighing.Demand, room: weighing.Room, say: Words) -> Finding:
+    text = say(
+        f"its weights need about {size(demand.bytes)}; {room.where}: {size(room.bytes)}",
+        f"权重约需 {size(demand.bytes)}；{room.where}：{size(room.bytes)}",
+    )
+    ways = [f"{flags} ({size(needed)})" for flags, needed in weighing.ways_out(demand, room)]
+    smaller = say("a smaller model (inkstream models)", "换小一些的模型（见 inkstream models）")
+    return Finding("memory", "fail", text, "; ".join([*ways, smaller]))
+
+
+def _cache_fit(takes: models.Footprint, settings: Settings, slots: int, free: int, say: Words) -> Finding:
     context, fitting = takes.context(settings.context), takes.tokens_within(free)
     needed = _needed(takes, settings, slots, free, say)
     if fitting >= context * slots:

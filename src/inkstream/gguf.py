@@ -66,12 +66,12 @@ class Corrupt(ValueError):
 class Header:
     """``metadata`` holds scalars and strings; arrays (vocabulary, merges) are left out.
 
-    ``elements`` are the numbers in all tensors, whatever their type.
+    ``shapes`` are those of the tensors, by name; of a matrix outputs come first, and its inputs then.
     """
 
     metadata: dict[str, Any]
     file_bytes: int
-    elements: int
+    shapes: dict[str, tuple[int, ...]]
 
     @property
     def architecture(self) -> str:
@@ -126,7 +126,7 @@ def read(path: Path) -> Header:
             size = len(view)
     if size < needed:
         raise Corrupt(f"it is cut off: {size:,} of {needed:,} bytes are there")
-    return Header(metadata, size, reader.elements)
+    return Header(metadata, size, reader.shapes)
 
 
 class _Reader:
@@ -138,7 +138,7 @@ class _Reader:
     def __init__(self, view: mmap.mmap) -> None:
         self._view = view
         self._at = len(MAGIC)
-        self.elements = 0
+        self.shapes: dict[str, tuple[int, ...]] = {}
 
     def header(self) -> tuple[dict[str, Any], int]:
         """The metadata, and how many bytes the file must have."""
@@ -157,14 +157,16 @@ class _Reader:
 
     def _tensor_end(self) -> int:
         """Where the next tensor of the table ends, counted from the start of the data."""
-        self._skip_strings(1)
+        name = self._string()
         dimensions = self._scalar(U32)
         if dimensions > MOST_DIMENSIONS:
             raise Corrupt("its table of tensors is damaged")
-        elements: int = prod(self._scalar(U64) for _ in range(dimensions))
+        # They are written innermost first.
+        shape = tuple(self._scalar(U64) for _ in range(dimensions))[::-1]
         per_block, block_bytes = BLOCKS.get(self._scalar(U32), (1, 0))
         offset: int = self._scalar(U64)
-        self.elements += elements
+        self.shapes[name] = shape
+        elements: int = prod(shape)
         return offset + elements // per_block * block_bytes
 
     def _value(self, kind: int) -> Any:

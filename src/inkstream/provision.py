@@ -16,6 +16,7 @@ from inkstream.config import Settings
 from inkstream.display import Progress
 from inkstream.engines import NGRAM, SLOTS, Sampling, Weights
 from inkstream.engines.script import Script
+from inkstream.engines.torch import weighing
 from inkstream.errors import ModelError
 from inkstream.probe import size
 from inkstream.words import Words
@@ -78,6 +79,8 @@ async def require_loadable(settings: Settings, provision: Provision) -> None:
             Script.read(Path(settings.model))
     elif provision.engine == "llama":
         await asyncio.to_thread(_require_memory, provision.model, settings)
+    elif provision.engine == "torch":
+        await asyncio.to_thread(weighing.require_loadable, provision.model.path, settings)
 
 
 def _require_memory(model: models.Model, settings: Settings) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ class Corrupt(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``elements`` are the numbers in all tensors, whatever their type."""
+    """``shapes`` are those of the tensors, by name."""
 
-    tensors: int
-    elements: int
+    shapes: dict[str, tuple[int, ...]]
     file_bytes: int
 
 
@@ -44,13 +42,13 @@ def read(path: Path) -> Header:
         tensors = json.loads(header)
         tensors.pop(METADATA, None)
         end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        elements = sum(_elements(tensor) for tensor in tensors.values())
+        shapes = {name: _shape(tensor) for name, tensor in tensors.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise Corrupt("its header cannot be read") from error
     if LENGTH_BYTES + length + end != size:
         raise Corrupt(f"it is cut off: {size:,} bytes of {LENGTH_BYTES + length + end:,}")
-    return Header(len(tensors), elements, size)
+    return Header(shapes, size)
 
 
-def _elements(tensor: dict[str, Any]) -> int:
-    return prod(tensor["shape"])
+def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(map(int, tensor["shape"]))

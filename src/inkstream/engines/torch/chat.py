@@ -24,7 +24,9 @@ BYTE, BLANK = re.compile(r"<0x([0-9A-F]{2})>"), "\u2581"
 
 
 class Chat:
-    """``pretrained`` is a transformers tokenizer with a chat template. Raises ModelError if it has none."""
+    """``pretrained`` is a transformers tokenizer with a chat template. Raises ModelError if it has none, or
+    one that renders nothing.
+    """
 
     def __init__(self, pretrained: Any) -> None:
         if not pretrained.chat_template:
@@ -35,6 +37,10 @@ class Chat:
         self._bytes = {char: byte for byte, char in bytes_to_unicode().items()}
         self._is_byte_level = "ByteLevel" in str(self.tokenizer.decoder)
         self._control = self.tokenizer.get_added_tokens_decoder()
+        try:
+            self._apply([{"role": "user", "content": PLACEHOLDER.format(0)}])
+        except EngineFailed as error:
+            raise ModelError(error.message, code="model_unsupported") from error
 
     @property
     def identity(self) -> str:

@@ -33,7 +33,7 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
-def spread_over(device: torch.device, wanted: str, weights_bytes: float) -> tuple[torch.device, ...]:
+def spread_over(device: torch.device, wanted: str, weights_bytes: int) -> tuple[torch.device, ...]:
     """All GPUs where this one does not hold the weights and none was asked for by number, else this one."""
     is_free_to = device.type == "cuda" and device.index is None and wanted in ("auto", "cuda")
     if not is_free_to or weights_bytes <= free_bytes(device) * FULL_SHARE:

@@ -24,11 +24,12 @@ from inkstream.engines.torch.device import (
     spread_over,
 )
 from inkstream.engines.torch.forward import Weights
-from inkstream.engines.torch.memory import require_room, weights_bytes, within_memory
+from inkstream.engines.torch.memory import require_room, within_memory
 from inkstream.engines.torch.model import Model, load, load_drafting, native_dtype
 from inkstream.engines.torch.packed import can_pack, narrowed, packed
-from inkstream.engines.torch.quantized import SHARES, quantizer
+from inkstream.engines.torch.quantized import quantizer
 from inkstream.engines.torch.runner import Runner
+from inkstream.engines.torch.weighing import Demand, read
 
 logger = logging.getLogger(__name__)
 
@@ -100,14 +101,14 @@ def load_all(launch: Launch, tell: Tell) -> Loaded:
 
     device = choose_device(launch.device)
     dtype = DTYPES.get(launch.dtype) or native_dtype(device, is_quantized=bool(launch.quantize))
-    share = SHARES.get(launch.quantize, 1.0)
-    devices = spread_over(device, launch.device, weights_bytes(launch.path, device, dtype, share))
+    demand = Demand(read(launch.path), dtype.itemsize, launch.quantize, is_on_gpu=device.type == "cuda")
+    devices = spread_over(device, launch.device, demand.bytes)
     packs = not launch.quantize and can_pack(device, dtype)
     quantize = packed if packs else quantizer(launch.quantize, device)
     if device.type == "cpu":
         torch.set_num_threads(launch.threads or machine.spare_cores())
     with within_memory(launch.path, device):
-        require_room(launch.path, devices, dtype, share)
+        require_room(launch.path.name, demand, devices)
         model = load(
             launch.path,
             device,
@@ -123,6 +124,8 @@ def load_all(launch: Launch, tell: Tell) -> Loaded:
             model = replace(model, weights=_packed(model.weights))
         _tell_where(model.weights)
         drafting = load_drafting(model, device, launch.draft_model, ngram=launch.ngram)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what joining and quantising have left over is for the cache
         slots, context = launch.slots or default_slots(device), min(launch.context, model.positions)
         pages = pages_that_fit(model.weights, launch.cache_tokens or slots * context, drafting)
         runner = create_runner(

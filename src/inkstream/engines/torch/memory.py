@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from inkstream import gguf, machine, safetensors
+from inkstream import machine
+from inkstream.engines.torch.weighing import Demand, Room, too_large
 from inkstream.errors import ModelError
 
 GIB = 1 << 30
@@ -49,29 +50,13 @@ def within_memory(path: Path, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def weights_bytes(path: Path, device: torch.device, dtype: torch.dtype, share: float = 1.0) -> float:
-    """What the weights will take. ``share`` is what quantised ones take of the whole ones, which main memory
-    holds first all the same. Raises ModelError.
-    """
-    each: int = dtype.itemsize
-    return elements(path) * each * (share if device.type == "cuda" else 1.0)
-
-
-def require_room(path: Path, devices: Sequence[torch.device], dtype: torch.dtype, share: float = 1.0) -> None:
-    """Refuse what the system would end with a kill. Raises ModelError. ``share`` as in ``weights_bytes``."""
-    (device, *others), numbers = devices, elements(path)
-    free, needed = sum(map(free_bytes, devices)), weights_bytes(path, device, dtype, share)
-    if needed <= free:
-        return
-    where = f"{device} and {len(others)} more" if others else str(device)
-    half = "--dtype bfloat16 takes half of that" if dtype is torch.float32 else ""
-    fitting = f"{free / 2e9:.1f} billion parameters fit in 16 bits ('inkstream models' lists models)"
-    raise ModelError(
-        f"{path.name} needs {needed / GIB:.1f} GiB for its {numbers / 1e9:.1f} billion "
-        f"parameters in {str(dtype).removeprefix('torch.')}, and {where} has {free / GIB:.1f} GiB free. "
-        f"{'; '.join(filter(None, (half, fitting)))}{_elsewhere(device)}.",
-        code="model_too_large",
-    )
+def require_room(name: str, demand: Demand, devices: Sequence[torch.device]) -> None:
+    """Refuse what the system would end with a kill. Raises ModelError."""
+    device, *others = devices
+    free = sum(map(free_bytes, devices))
+    if demand.bytes > free:
+        where = f"{device} and {len(others)} more" if others else str(device)
+        raise too_large(name, demand, Room(where, free))
 
 
 def require_cache(tokens: int, bytes_per_token: int, free: int) -> None:
@@ -87,13 +72,3 @@ def require_cache(tokens: int, bytes_per_token: int, free: int) -> None:
 
 def _elsewhere(device: torch.device) -> str:
     return ", or compute in main memory with --device cpu" if device.type == "cuda" else ""
-
-
-def elements(path: Path) -> int:
-    """How many numbers the weights are; 0 where the files do not say. Raises ModelError."""
-    files = path.glob("*.safetensors") if path.is_dir() else [path]
-    try:
-        headers = [gguf.read(file) if file.suffix == ".gguf" else safetensors.read(file) for file in files]
-    except (gguf.Corrupt, safetensors.Corrupt, OSError) as error:
-        raise ModelError(f"{path} cannot be read: {error}.", code="model_corrupt") from error
-    return sum(header.elements for header in headers)

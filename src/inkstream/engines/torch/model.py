@@ -27,10 +27,8 @@ from inkstream.engines.torch.drafting import Drafting
 from inkstream.engines.torch.forward import Layer, Linear, Shape, Weights
 from inkstream.engines.torch.memory import free_bytes, is_out_of_memory
 from inkstream.engines.torch.quantized import Quantize
+from inkstream.engines.torch.weighing import require_known
 from inkstream.errors import ModelError
-
-MODEL_TYPES = ("qwen2", "qwen3", "llama")
-"""Qwen2.5 calls itself qwen2, SmolLM2 and many others llama."""
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Those whose frequencies do not change with the length of the text."""
@@ -55,6 +53,7 @@ BAR = re.compile(r"\| (\d+)/(\d+) \[")
 """What a progress bar of tqdm says of how many of how many."""
 
 READ_BYTES = 1 << 22
+SHOWN_PROBLEMS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +93,19 @@ def load(
     ``dequantised`` of a GGUF file's tensors before. ``others`` are further devices for layers.
     """
     folder, source = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
-    config = _translated(path, lambda: AutoConfig.from_pretrained(folder, **source))
+    config = _translated(path, "configuration", lambda: AutoConfig.from_pretrained(folder, **source))
     require_supported(config)
     kept = dtype or native_dtype(device)
     with _watched(read), _overheard(dequantised):
-        pretrained = _translated(
-            path, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=kept, **source)
+        # What does not fit is told with what is missing: transformers would draw either at random.
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        pretrained, found = _translated(
+            path,
+            "weights",
+            lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=kept, **told, **source),
         )
-    tokenizer = _translated(path, lambda: AutoTokenizer.from_pretrained(folder, **source))
+    _require_complete(path, found)
+    tokenizer = _translated(path, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder, **source))
     return Model(
         name=path.stem if source else path.name,
         weights=take_weights(pretrained, device, placed, quantize, others),
@@ -140,11 +144,7 @@ def native_dtype(device: torch.device, *, is_quantized: bool = False) -> torch.d
 
 def require_supported(config: Any) -> None:
     """Raises ModelError with the reason."""
-    # A GGUF file names no class, only the type.
-    (name, *_) = config.architectures or [f"{config.model_type}ForCausalLM"]
-    if config.model_type not in MODEL_TYPES or not name.endswith("ForCausalLM"):
-        known = ", ".join(MODEL_TYPES)
-        raise _refused(f"The torch engine has no {name} of type '{config.model_type}'; it has {known}.")
+    require_known(config.to_dict())
     if config.hidden_act != "silu":
         raise _refused(f"The torch engine has no activation '{config.hidden_act}', only silu.")
     rope = config.rope_parameters["rope_type"]
@@ -316,15 +316,30 @@ class _Bars(io.StringIO):
         self._behind.flush()
 
 
-def _translated(path: Path, read: Callable[[], Any]) -> Any:
+def _require_complete(path: Path, found: dict[str, Any]) -> None:
+    """``found`` is what transformers says of the weights that it has read. Raises ModelError."""
+    problems = [f"{name} is missing" for name in sorted(found["missing_keys"])]
+    for name, there, wanted in sorted(found["mismatched_keys"]):
+        problems.append(f"{name} is {tuple(there)} and should be {tuple(wanted)}")
+    if problems:
+        named, others = "; ".join(problems[:SHOWN_PROBLEMS]), len(problems) - SHOWN_PROBLEMS
+        more = f"; and {others} more" if others > 0 else ""
+        raise ModelError(
+            f"The weights in {path} are not those that its configuration describes: {named}{more}.",
+            code="model_corrupt",
+        )
+
+
+def _translated(path: Path, what: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except ImportError as error:
-        raise ModelError(f"{path} cannot be loaded: {error}", code="engine_missing") from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The {what} of {path} cannot be loaded: {error}", code="engine_missing") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise ModelError(f"{path} cannot be loaded: {error}", code="model_corrupt") from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ModelError(f"The {what} of {path} cannot be loaded: {reason}", code="model_corrupt") from error
 
 
 def _refused(message: str) -> ModelError:

@@ -23,9 +23,6 @@ from inkstream.errors import ModelError
 
 Quantize = Callable[[Linear], Linear]
 
-SHARES: dict[str, float] = {"nf4": 0.55, "int8": 0.7}
-"""Of what a small model takes in 16 bits, at most: the larger, the less its embeddings count."""
-
 
 @dataclass(frozen=True, slots=True)
 class Nf4Linear(Linear):
