@@ -157,3 +157,75 @@ def test_an_image_is_loaded_when_the_reader_asks_for_it_and_not_before(serve: Se
         text.get_by_role("button").click()
         expect(text.get_by_role("link", name="gone")).to_be_visible()
         assert asked == [("/there.svg", None), ("/gone.svg", None)]
+
+
+LONG_LINES = "".join(f"total_{at} = compute(seed={at}, of='words')  # the step {at}\n" for at in range(40))
+PLACE_IN_CODE = """text => {
+    const walker = document.createTreeWalker(document.querySelector('pre code'), NodeFilter.SHOW_TEXT)
+    while (walker.nextNode()) {
+        const at = walker.currentNode.data.indexOf(text)
+        if (at < 0) continue
+        const range = document.createRange()
+        range.setStart(walker.currentNode, at)
+        range.setEnd(walker.currentNode, at + text.length)
+        const { left, right, top, height } = range.getBoundingClientRect()
+        return { left, right, middle: top + height / 2 }
+    }
+}"""
+IS_COLOURED = """chunk => {
+    const chunks = document.querySelectorAll('pre code > span')
+    return chunks[chunk]?.querySelectorAll('.comment').length > 0
+}"""
+
+
+def coming_code(serve: Serve, open_page: Open) -> Page:
+    """A page on which the first lines of code have come, and others follow."""
+    server = serve({"answer": f"```python\n{LONG_LINES}```", "tokens_per_second": 35})
+    page = open_page(server.url)
+    ask(page)
+    until(page, "() => document.querySelector('pre')?.textContent.includes('the step 0')")
+    return page
+
+
+def drag(page: Page, start: str, end: str) -> None:
+    """From the left of one text to the right of another, button still down."""
+    first, last = page.evaluate(PLACE_IN_CODE, start), page.evaluate(PLACE_IN_CODE, end)
+    page.mouse.move(first["left"] + 1, first["middle"])
+    page.mouse.down()
+    page.mouse.move(last["right"], last["middle"], steps=4)
+
+
+def selected(page: Page) -> str:
+    return str(page.evaluate("getSelection().toString()"))
+
+
+def test_what_is_selected_in_code_stays_selected_while_more_comes(serve: Serve, open_page: Open) -> None:
+    page = coming_code(serve, open_page)
+    drag(page, "compute", "the step 0")
+    page.mouse.up()
+    chosen = selected(page)
+    assert chosen.startswith("compute(")
+    assert chosen.endswith("the step 0")
+    until(page, IS_COLOURED, 1)
+    assert selected(page) == chosen
+    page.get_by_test_id("question").click()
+    until(page, "() => document.querySelectorAll('pre code > span:first-child .comment').length === 8")
+
+
+def test_a_selection_in_code_is_dragged_while_more_comes(serve: Serve, open_page: Open) -> None:
+    page = coming_code(serve, open_page)
+    drag(page, "compute", "compute")
+    until(page, IS_COLOURED, 1)
+    end = page.evaluate(PLACE_IN_CODE, "total_7")
+    page.mouse.move(end["right"], end["middle"], steps=4)
+    page.mouse.up()
+    assert selected(page).startswith("compute(seed=0")
+    assert selected(page).endswith("total_7")
+
+
+def test_a_click_in_code_holds_no_colours(serve: Serve, open_page: Open) -> None:
+    page = coming_code(serve, open_page)
+    place = page.evaluate(PLACE_IN_CODE, "compute")
+    page.mouse.click(place["left"] + 1, place["middle"])
+    assert selected(page) == ""
+    until(page, "() => document.querySelectorAll('pre code > span:first-child .comment').length === 8")

@@ -123,3 +123,69 @@ test('long code is coloured a piece per frame, and what is called off stops', ()
   frames.at(-1)?.()
   expect(coloured().filter((span) => span.startsWith('string'))).toHaveLength(40 * 8)
 })
+
+/** Select the first characters of a chunk. */
+function select(chunk: number, length: number): string {
+  const text = place.children[chunk]?.firstChild ?? place
+  document.getSelection()?.setBaseAndExtent(text, 0, text, length)
+  return document.getSelection()?.toString() ?? ''
+}
+
+function nextFrame(): void {
+  frames.splice(0).forEach((frame) => frame())
+}
+
+/** jsdom tells of a changed selection later; a browser has told before the next frame. */
+async function selectNothing(): Promise<void> {
+  const told = new Promise((done) =>
+    document.addEventListener('selectionchange', done, { once: true }),
+  )
+  document.getSelection()?.removeAllRanges()
+  await told
+  nextFrame()
+}
+
+test('a chunk in which something is selected is coloured when it is not any more', async () => {
+  const lines = linesOf(Array.from({ length: 12 }, (_, at) => `return ${at}`).join('\n'))
+  code.become(lines)
+  expect(select(0, 6)).toBe('return')
+  code.colour(tokens(lines, 'return', 'keyword'), lines)
+  expect(document.getSelection()?.toString()).toBe('return')
+  expect(coloured()).toHaveLength(4)
+  await selectNothing()
+  expect(coloured()).toHaveLength(12)
+})
+
+test('of the colours that a selection holds off only the last ones come', async () => {
+  const lines = linesOf('return 1')
+  code.become(lines)
+  select(0, 3)
+  code.colour(tokens(lines, 'return', 'string'), lines)
+  code.become(linesOf('return 1 + 2'))
+  code.colour(tokens(lines, 'return', 'keyword'), lines)
+  expect(coloured()).toEqual([])
+  await selectNothing()
+  expect(coloured()).toEqual(['keyword:return'])
+  expect(place.textContent).toBe('return 1 + 2\n')
+})
+
+test('what is selected past both ends of a chunk does not hold it', () => {
+  const lines = linesOf(Array.from({ length: 24 }, (_, at) => `return ${at}`).join('\n'))
+  code.become(lines)
+  const [first, last] = [place.children[0]?.firstChild, place.children[2]?.firstChild]
+  document.getSelection()?.setBaseAndExtent(first ?? place, 2, last ?? place, 4)
+  const selected = document.getSelection()?.toString()
+  code.colour(tokens(lines, 'return', 'keyword'), lines)
+  expect(coloured()).toHaveLength(8)
+  expect(document.getSelection()?.toString()).toBe(selected)
+})
+
+test('code that is gone is not coloured when its selection is', async () => {
+  const lines = linesOf('return 1')
+  code.become(lines)
+  select(0, 3)
+  code.colour(tokens(lines, 'return', 'keyword'), lines)
+  code.destroy()
+  await selectNothing()
+  expect(coloured()).toEqual([])
+})

@@ -1,11 +1,13 @@
 /**
- * Code on the page. A chunk of lines is laid out again only when something in it changes.
+ * Code on the page. A chunk of lines is laid out again only when something in it changes, and coloured only when
+ * no selection is lost by it.
  *
  * Colours are elements. The CSS Custom Highlight API needs none, but has the browser validate and paint every
  * range on the page anew in each frame that changes a text anywhere.
  */
 import type { Tokens } from '../highlight/tokens.ts'
 import { CHUNK, type Chunks } from '../stream/markdown/chunks.ts'
+import { isSelectedIn, watchSelection } from './selected.ts'
 
 /** So many chunks are coloured in one frame. */
 const BATCH = 40
@@ -17,11 +19,17 @@ interface Mark {
   readonly kind: string
 }
 
+/** `held`: something is selected there. */
+type Coloured = 'now' | 'before' | 'held'
+
 export class CodeLines {
   readonly #parent: HTMLElement
   #chunks: Chunks<string> = []
   readonly #shown: ShownChunk[] = []
   #frame: number | null = null
+  /** What colours the chunks that are held. */
+  #later: readonly (() => Coloured)[] = []
+  #watch: AbortController | null = null
 
   constructor(parent: HTMLElement) {
     this.#parent = parent
@@ -46,16 +54,33 @@ export class CodeLines {
   destroy(): void {
     if (this.#frame !== null) cancelAnimationFrame(this.#frame)
     this.#frame = null
+    this.#hold([])
   }
 
   #colourFrom(from: number, marks: readonly (readonly Mark[])[], lines: Chunks<string>): void {
     let left = BATCH
     for (let at = from; at < lines.length; at += 1) {
-      const isNew = this.#shown[at]?.colour(marks[at] ?? [], lines[at]?.join('\n') ?? '') ?? false
-      if (isNew) left -= 1
+      const colour = (): Coloured =>
+        this.#shown[at]?.colour(marks[at] ?? [], lines[at]?.join('\n') ?? '') ?? 'before'
+      const coloured = colour()
+      if (coloured === 'held') this.#hold([...this.#later, colour])
+      if (coloured === 'now') left -= 1
       if (left > 0) continue
       this.#frame = requestAnimationFrame(() => this.#colourFrom(at + 1, marks, lines))
       return
+    }
+  }
+
+  #hold(later: readonly (() => Coloured)[]): void {
+    this.#later = later
+    if (later.length === 0) {
+      this.#watch?.abort()
+      this.#watch = null
+    } else if (this.#watch === null) {
+      this.#watch = new AbortController()
+      watchSelection(this.#parent.ownerDocument, this.#watch.signal, () =>
+        this.#hold(this.#later.filter((colour) => colour() === 'held')),
+      )
     }
   }
 
@@ -84,10 +109,10 @@ class ShownChunk {
     this.#text = text
   }
 
-  /** Returns whether it was not coloured so already. */
-  colour(marks: readonly Mark[], text: string): boolean {
+  colour(marks: readonly Mark[], text: string): Coloured {
     const told = JSON.stringify(marks)
-    if (told === this.#marks || !this.#text.startsWith(text)) return false
+    if (told === this.#marks || !this.#text.startsWith(text)) return 'before'
+    if (isSelectedIn(this.element)) return 'held'
     const nodes: Node[] = []
     let at = 0
     for (const { from, to, kind } of marks) {
@@ -97,7 +122,7 @@ class ShownChunk {
     }
     this.#fill(nodes, document.createTextNode(this.#text.slice(at)))
     this.#marks = told
-    return true
+    return 'now'
   }
 
   /** The line feed behind the last line has a node of its own, so that the text grows in front of it. */
