@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browsing import CHROMIUM, FLAGS, SHOWN, Serve, Server, ask, until, until_longer
+from tests.browsing import CHROMIUM, FLAGS, SHOWN, Serve, Server, ask, until, until_ended, until_longer
 
 pytestmark = pytest.mark.real
 
@@ -35,6 +35,34 @@ WATCH_SHIFTS = """() => {
 CHANGE_ABOVE = f"""height => {{
     {LINES_OF}[2].style.height = height
 }}"""
+# Long enough to break into other lines at every width.
+PROSE = "".join(
+    " ".join(f"word{60 * paragraph + at}" for at in range(60)) + "\n\n" for paragraph in range(60)
+)
+# The first word of the line at the top of the view, and how far below that top its line begins.
+WORD_AT_TOP = f"""() => {{
+    const view = {SCROLLER}.getBoundingClientRect()
+    const text = {SCROLLER}.querySelector('[data-testid=text] p').getBoundingClientRect()
+    const {{ offsetNode, offset }} = document.caretPositionFromPoint(text.left + 1, view.top + 20)
+    const word = /^\\w+/.exec(offsetNode.data.slice(offset))[0]
+    const range = document.createRange()
+    range.setStart(offsetNode, offset)
+    range.setEnd(offsetNode, offset + word.length)
+    return [word, range.getBoundingClientRect().top - view.top]
+}}"""
+TOP_OF_WORD = f"""word => {{
+    const walker = document.createTreeWalker({SCROLLER}, NodeFilter.SHOW_TEXT)
+    while (walker.nextNode()) {{
+        const at = walker.currentNode.data.search(`\\\\b${{word}}\\\\b`)
+        if (at < 0) continue
+        const range = document.createRange()
+        range.setStart(walker.currentNode, at)
+        range.setEnd(walker.currentNode, at + word.length)
+        return range.getBoundingClientRect().top - {SCROLLER}.getBoundingClientRect().top
+    }}
+}}"""
+# A change of the viewport is laid out in one frame and answered by the page in the next.
+SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 NO_ANCHORING = """
 const supports = CSS.supports.bind(CSS)
 CSS.supports = (...asked) => asked[0] !== 'overflow-anchor' && supports(...asked)
@@ -42,6 +70,9 @@ const style = new CSSStyleSheet()
 style.replaceSync('* { overflow-anchor: none !important }')
 document.adoptedStyleSheets.push(style)
 """
+ANCHORING = pytest.mark.parametrize(
+    "script", ["", NO_ANCHORING], ids=["anchored by the browser", "anchored by us"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +261,7 @@ def test_the_reader_comes_back_by(page: Page, way: str) -> None:
     until(page, IS_AT_END)
 
 
-@pytest.mark.parametrize("script", ["", NO_ANCHORING], ids=["anchored by the browser", "anchored by us"])
+@ANCHORING
 def test_what_is_read_stays_where_it_is(server: Server, browser: Browser, script: str) -> None:
     page = open_one(browser, server, script)
     ask_and_follow(page)
@@ -244,6 +275,81 @@ def test_what_is_read_stays_where_it_is(server: Server, browser: Browser, script
         assert page.evaluate(LINE_AT_TOP) == line
     # What we put back has moved and has not: the metric counts it, the reader does not see it.
     assert script or page.evaluate("window.shifted") == 0
+    leave(page)
+
+
+def resize(page: Page, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate(SETTLED)
+
+
+@ANCHORING
+@pytest.mark.parametrize("pace", [90, 0], ids=["while more comes", "of an answer that is there"])
+def test_the_line_at_the_top_stays_there_at_every_width(
+    serve: Serve, browser: Browser, script: str, pace: int
+) -> None:
+    page = open_one(browser, serve({"answer": PROSE, "tokens_per_second": pace}), script)
+    resize(page, 390, 700)
+    ask(page)
+    until(page, f"() => {TOP} > 2400")
+    page.mouse.move(195, 300)
+    page.mouse.wheel(0, -1200)
+    expect(page.get_by_test_id("jump")).to_be_visible()
+    at_rest(page)
+    word, top = page.evaluate(WORD_AT_TOP)
+    for width, height in ((844, 390), (390, 700), (1280, 800), (320, 568), (390, 700)):
+        resize(page, width, height)
+        assert abs(page.evaluate(TOP_OF_WORD, word) - top) < 2, (word, width)
+    assert page.evaluate(WORD_AT_TOP)[0] == word
+    leave(page)
+
+
+@ANCHORING
+def test_a_sidebar_that_opens_leaves_the_line_at_the_top(serve: Serve, browser: Browser, script: str) -> None:
+    page = open_one(browser, serve({"answer": PROSE}), script)
+    resize(page, 940, 600)
+    ask(page)
+    until_following(page)
+    gesture(page, "wheel")
+    at_rest(page)
+    word, top = page.evaluate(WORD_AT_TOP)
+    width = page.evaluate(f"{SCROLLER}.clientWidth")
+    for _ in range(2):
+        page.get_by_test_id("toggle-sidebar").click()
+        page.evaluate(SETTLED)
+        assert page.evaluate(f"{SCROLLER}.clientWidth") != width
+        width = page.evaluate(f"{SCROLLER}.clientWidth")
+        assert abs(page.evaluate(TOP_OF_WORD, word) - top) < 2
+    leave(page)
+
+
+def test_who_follows_the_end_does_so_at_every_width(serve: Serve, browser: Browser) -> None:
+    page = open_one(browser, serve({"answer": PROSE, "tokens_per_second": 90}))
+    ask_and_follow(page)
+    for width, height in ((390, 700), (844, 390), (320, 568)):
+        resize(page, width, height)
+        until(page, IS_AT_END)
+        expect(page.get_by_test_id("jump")).to_have_count(0)
+    leave(page)
+
+
+@ANCHORING
+def test_a_question_that_is_edited_stays_in_view_at_every_width(
+    serve: Serve, browser: Browser, script: str
+) -> None:
+    page = open_one(browser, serve({"answer": PROSE}), script)
+    resize(page, 1280, 800)
+    ask(page)
+    until_ended(page)
+    ask(page, "And then? " * 12)
+    until_ended(page)
+    page.get_by_test_id("asked").last.scroll_into_view_if_needed()
+    page.get_by_test_id("asked").last.hover()
+    page.get_by_test_id("edit").last.click()
+    expect(page.get_by_test_id("edit-field")).to_be_focused()
+    for width, height in ((768, 1024), (360, 740), (320, 568), (844, 390), (360, 300)):
+        resize(page, width, height)
+        expect(page.get_by_test_id("edit-field")).to_be_in_viewport(ratio=1)
     leave(page)
 
 

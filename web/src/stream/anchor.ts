@@ -2,53 +2,113 @@
  * What is read stays where it is when something above it changes its height: a formula that is typeset, a
  * picture that was loaded, a block that was only estimated while it was out of view.
  *
- * Browsers with scroll anchoring do it themselves, also in the middle of a swipe, which no script can. For
- * the others the element at the top of the view is put back.
+ * Browsers with scroll anchoring do it themselves, also in the middle of a swipe, which no script can; for the
+ * others the line at the top of the view is put back. So it is in all of them when the view has another width: a
+ * browser keeps the top of a paragraph in place, and its lines break elsewhere.
  */
-export interface InPlace {
-  /** Off while the end is followed: two owners of one position would fight. */
-  readonly enable: (isOn: boolean) => void
-  /** The reader is here. */
-  readonly remember: () => void
-  /** Something has changed its height. */
-  readonly restore: () => void
-}
 
-export function keepInPlace(scroller: HTMLElement): InPlace {
-  if (!CSS.supports('overflow-anchor', 'auto')) return new OwnAnchor(scroller)
-  return {
-    enable: (isOn) => (scroller.style.overflowAnchor = isOn ? 'auto' : 'none'),
-    remember: () => {},
-    restore: () => {},
-  }
-}
+/** The line that is so far below the top is the first of which the most can be seen. */
+const FIRST_LINE_PX = 20
 
-class OwnAnchor implements InPlace {
+export class InPlace {
   readonly #scroller: HTMLElement
+  readonly #isBrowsers = CSS.supports('overflow-anchor', 'auto')
+  /** The beginning of a line, or a field: one range for all, as the browser keeps each of them up to date. */
+  readonly #place: Range
+  /** In which something is being written: it is what is read, wherever in the view. */
+  #field: Element | null = null
+  /** How far the place is below the top of the view. */
+  #below = 0
   #isOn = false
-  #anchor: Element | null = null
-  #top = 0
+  #width = 0
+  #height = 0
 
   constructor(scroller: HTMLElement) {
     this.#scroller = scroller
+    this.#place = scroller.ownerDocument.createRange()
   }
 
-  readonly enable = (isOn: boolean): void => {
+  /** Off while the end is followed: two owners of one position would fight. */
+  enable(isOn: boolean): void {
     this.#isOn = isOn
-    this.remember()
+    if (this.#isBrowsers) this.#scroller.style.overflowAnchor = isOn ? 'auto' : 'none'
+    if (isOn) this.#take()
   }
 
-  readonly remember = (): void => {
+  /** The reader is here. */
+  remember(): void {
     if (!this.#isOn) return
-    const { left, top, width } = this.#scroller.getBoundingClientRect()
-    const page = this.#scroller.ownerDocument
-    this.#anchor = page.elementFromPoint(left + width / 2, top + 1)
-    this.#top = this.#anchor?.getBoundingClientRect().top ?? 0
+    // Where the browser has put a view of another width is not where its reader was.
+    if (this.#isThere && this.#scroller.clientWidth !== this.#width) return
+    if (this.#field !== this.#fieldInView() || !this.#isThere || this.#moved !== 0) this.#take()
   }
 
-  readonly restore = (): void => {
-    if (!this.#isOn || !this.#anchor?.isConnected) return
-    const moved = this.#anchor.getBoundingClientRect().top - this.#top
-    if (Math.abs(moved) >= 1) this.#scroller.scrollTop += moved
+  /** Something has changed its height, or the view its size. */
+  restore(): void {
+    if (!this.#isOn) return
+    if (!this.#isThere) return this.#take()
+    const { clientWidth, clientHeight } = this.#scroller
+    const isReset = clientWidth !== this.#width
+    const isLower = clientHeight < this.#height
+    this.#width = clientWidth
+    this.#height = clientHeight
+    if (isReset || !this.#isBrowsers) this.#scroller.scrollTop += this.#moved
+    if (isReset || isLower) this.#field?.scrollIntoView({ block: 'nearest', behavior: 'instant' })
   }
+
+  get #isThere(): boolean {
+    const { startContainer } = this.#place
+    return startContainer !== this.#scroller && this.#scroller.contains(startContainer)
+  }
+
+  /** In whole pixels: positions are rounded as the browser likes. */
+  get #moved(): number {
+    return Math.trunc(this.#belowNow() - this.#below)
+  }
+
+  #belowNow(): number {
+    const { startContainer } = this.#place
+    const element =
+      startContainer instanceof Element ? startContainer : startContainer.parentElement
+    const shown = this.#place.getClientRects()[0] ?? element?.getBoundingClientRect()
+    return (shown?.top ?? 0) - this.#scroller.getBoundingClientRect().top
+  }
+
+  #take(): void {
+    this.#width = this.#scroller.clientWidth
+    this.#height = this.#scroller.clientHeight
+    this.#field = this.#fieldInView()
+    if (this.#field) this.#place.selectNode(this.#field)
+    else this.#takeFirstLine()
+    this.#below = this.#belowNow()
+  }
+
+  #takeFirstLine(): void {
+    const page = this.#scroller.ownerDocument
+    const { left, top, width } = this.#scroller.getBoundingClientRect()
+    const y = top + FIRST_LINE_PX
+    const element = page.elementFromPoint(left + width / 2, y)
+    // Whatever lies over the conversation is no place in it.
+    if (!element || !this.#scroller.contains(element)) return this.#place.selectNode(this.#scroller)
+    this.#place.selectNode(element)
+    const caret = page.caretPositionFromPoint?.(element.getBoundingClientRect().left + 1, y)
+    if (caret?.offsetNode instanceof Text)
+      takeCharacter(this.#place, caret.offsetNode, caret.offset)
+  }
+
+  #fieldInView(): Element | null {
+    const { activeElement } = this.#scroller.ownerDocument
+    if (!activeElement?.matches('textarea, input')) return null
+    if (!this.#scroller.contains(activeElement)) return null
+    const view = this.#scroller.getBoundingClientRect()
+    const { top, bottom } = activeElement.getBoundingClientRect()
+    return top < view.bottom && bottom > view.top ? activeElement : null
+  }
+}
+
+/** An empty range would have no height. */
+function takeCharacter(range: Range, text: Text, offset: number): void {
+  const at = Math.max(0, Math.min(offset, text.length - 1))
+  range.setStart(text, at)
+  range.setEnd(text, Math.min(at + 1, text.length))
 }

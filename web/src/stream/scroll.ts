@@ -8,7 +8,7 @@
  * looking where the reader is, nor while a mouse button or a finger is down on the text: browsers give up a
  * selection that is being dragged when a script scrolls, and what is let go elsewhere was never clicked.
  */
-import { keepInPlace, type InPlace } from './anchor.ts'
+import { InPlace } from './anchor.ts'
 import { onIntent, type Intent } from './intent.ts'
 import { ABOVE_QUESTION_PX, Room } from './room.ts'
 
@@ -88,7 +88,7 @@ class Owner implements Stick {
     this.#scroller = scroller
     this.#onChange = onChange
     this.#room = new Room(scroller, content)
-    this.#inPlace = keepInPlace(scroller)
+    this.#inPlace = new InPlace(scroller)
     this.#inPlace.enable(false)
     const { signal } = this.#left
     scroller.addEventListener('scroll', () => this.#moved(), { passive: true, signal })
@@ -163,7 +163,14 @@ class Owner implements Stick {
     this.#look()
     this.#room.fit()
     if (this.#isFollowing) this.#goToEnd()
-    else this.#inPlace.restore()
+    else this.#restore()
+  }
+
+  #restore(): void {
+    this.#inPlace.restore()
+    const { top, content } = positionOf(this.#scroller)
+    // What we have put back is no reader's coming back to the end.
+    this.#set({ ...this.#pin, top, content })
   }
 
   #moved(): void {
@@ -175,7 +182,7 @@ class Owner implements Stick {
     switch (intent) {
       case 'up':
         if (this.#scroller.scrollTop > 0) this.#set({ ...this.#pin, follows: false })
-        return
+        return this.#inPlace.remember()
       case 'end':
         return this.#goToEnd()
       case 'press':
