@@ -53,7 +53,13 @@ export class InPlace {
     this.#width = clientWidth
     this.#height = clientHeight
     if (isReset || !this.#isBrowsers) this.#scroller.scrollTop += this.#moved
-    if (isReset || isLower) this.#field?.scrollIntoView({ block: 'nearest', behavior: 'instant' })
+    if (isReset || isLower) this.#showField()
+  }
+
+  /** With its buttons, where there is room for both. */
+  #showField(): void {
+    for (const shown of [this.#field?.closest('form'), this.#field])
+      shown?.scrollIntoView({ block: 'nearest', behavior: 'instant' })
   }
 
   get #isThere(): boolean {
@@ -61,9 +67,10 @@ export class InPlace {
     return startContainer !== this.#scroller && this.#scroller.contains(startContainer)
   }
 
-  /** In whole pixels: positions are rounded as the browser likes. */
+  /** Less than a pixel is rounding. */
   get #moved(): number {
-    return Math.trunc(this.#belowNow() - this.#below)
+    const moved = this.#belowNow() - this.#below
+    return Math.abs(moved) < 1 ? 0 : moved
   }
 
   #belowNow(): number {
