@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inkstream.engine_process import settle
+from inkstream import collector
 from inkstream.engines import Chunk, Emitted, Finish, Progress, Prompt, Request, Sampling
 from inkstream.engines.torch.engine import Launch, TorchEngine
 from inkstream.engines.torch.rules import Rules
@@ -81,7 +81,7 @@ async def opened(place: Place, path: Path, slots: int) -> AsyncIterator[TorchEng
         path=path, context=place.scale.context, slots=slots, device=place.device.type, dtype="bfloat16"
     )
     async with TorchEngine(launch) as engine:
-        settle()
+        collector.settle()  # as the engine's process does
         yield engine
 
 

@@ -6,7 +6,6 @@ All three get the same settings, resolved once and handed down in the environmen
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -20,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from inkstream import collector
 from inkstream.config import Settings
 from inkstream.console import log_to_console
 from inkstream.errors import ConfigError, EngineLost, InkstreamError
@@ -34,7 +34,6 @@ ENGINE_LOST = 70
 """Exit code, sysexits.h's for a fault in software. The parent starts the engine again."""
 
 STANDALONE_ENGINE_URL = "tcp://127.0.0.1:8001"
-COLLECTIONS = 10_000, 20, 20  # at so many objects of each age; see gc.set_threshold
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
@@ -70,7 +69,7 @@ def run_gateway(settings: Settings, *, has_engine: bool) -> int:
     from inkstream.gateway import Gateway  # noqa: PLC0415
 
     log_to_console(settings, "gateway")
-    _collect_rarely()
+    collector.settle()  # modules and classes stay
     tell = control_channel()
     gateway = Gateway(settings, tell, has_engine=has_engine)
 
@@ -88,16 +87,6 @@ def run_gateway(settings: Settings, *, has_engine: bool) -> int:
         await gateway.serve()
 
     return _run_child(work(), tell)
-
-
-def _collect_rarely() -> None:
-    """Let the garbage collector look at what is young in larger portions, and at everything seldom.
-
-    What ends is freed at once, for nothing of a run or a request refers to itself. The collector is there for
-    the rest, and while it looks at everything the loop stands still: 0.1 ms for every run with its reader.
-    """
-    gc.freeze()  # modules and classes, which stay
-    gc.set_threshold(*COLLECTIONS)
 
 
 def run_engine(settings: Settings, *, is_child: bool) -> int:

@@ -90,7 +90,10 @@ class Sequence:
 
     def missing_pages(self, width: int) -> int:
         """For the next ``width`` tokens; the answer's last token is never stored."""
-        return pages_for(min(self.stored + self.slack + width, self.limit - 1)) - len(self.pages)
+        needed = self.stored + self.slack + width
+        if needed <= len(self.pages) * PAGE:
+            return 0  # as for nearly every token
+        return pages_for(min(needed, self.limit - 1)) - len(self.pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +231,9 @@ class Scheduler:
     def _width(self) -> int:
         """No drafts beside prompts, nor where room for them would be somebody's who goes on without."""
         rows = len(self.running)
-        is_reading = self._has_seat or any(not s.is_read for s in self.running)
-        if self.limits.width == 1 or not rows or is_reading or self.pages.free < 2 * rows:
+        if self.limits.width == 1 or not rows or self.pages.free < 2 * rows:
+            return 1
+        if self._has_seat or not all(sequence.is_read for sequence in self.running):
             return 1
         return self.limits.width if self.gate is None else self.gate.width(rows)
 

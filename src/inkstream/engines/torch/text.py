@@ -31,13 +31,13 @@ class Pieces:
         self._held: list[int] = []
 
     def feed(self, id: int) -> str:
-        self._held.append(id)
         piece: str | None = self._stream.step(self._tokenizer, id)
-        if piece is None and len(self._held) > HELD_TOKENS:
+        if piece is None:
+            self._held.append(id)
+            if len(self._held) <= HELD_TOKENS:
+                return ""
             piece = self._tokenizer.decode(self._held, skip_special_tokens=True)
             self._stream = DecodeStream(skip_special_tokens=True)
-        if piece is None:
-            return ""
         self._held.clear()
         return piece
 
