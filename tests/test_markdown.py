@@ -189,7 +189,8 @@ def coming_code(serve: Serve, open_page: Open) -> Page:
 
 def drag(page: Page, start: str, end: str) -> None:
     """From the left of one text to the right of another, button still down."""
-    first, last = page.evaluate(PLACE_IN_CODE, start), page.evaluate(PLACE_IN_CODE, end)
+    # Words whose end has just come are in two nodes until they are coloured.
+    first, last = until(page, PLACE_IN_CODE, start), until(page, PLACE_IN_CODE, end)
     page.mouse.move(first["left"] + 1, first["middle"])
     page.mouse.down()
     page.mouse.move(last["right"], last["middle"], steps=4)
@@ -216,7 +217,7 @@ def test_a_selection_in_code_is_dragged_while_more_comes(serve: Serve, open_page
     page = coming_code(serve, open_page)
     drag(page, "compute", "compute")
     until(page, IS_COLOURED, 1)
-    end = page.evaluate(PLACE_IN_CODE, "total_7")
+    end = until(page, PLACE_IN_CODE, "total_7")
     page.mouse.move(end["right"], end["middle"], steps=4)
     page.mouse.up()
     assert selected(page).startswith("compute(seed=0")
@@ -225,7 +226,7 @@ def test_a_selection_in_code_is_dragged_while_more_comes(serve: Serve, open_page
 
 def test_a_click_in_code_holds_no_colours(serve: Serve, open_page: Open) -> None:
     page = coming_code(serve, open_page)
-    place = page.evaluate(PLACE_IN_CODE, "compute")
+    place = until(page, PLACE_IN_CODE, "compute")
     page.mouse.click(place["left"] + 1, place["middle"])
     assert selected(page) == ""
     until(page, "() => document.querySelectorAll('pre code > span:first-child .comment').length === 8")
