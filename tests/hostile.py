@@ -73,11 +73,12 @@ def target(folder: Path, script: Script | None = None, **settings: Any) -> Itera
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``status`` is 0 where the connection was closed without an answer."""
+    """``status`` is 0 where the connection was closed without an answer. ``missing`` bytes have not come yet."""
 
     status: int
     head: bytes
     body: bytes
+    missing: int = 0
 
 
 def say(target: Target, *pieces: bytes) -> list[Reply]:
@@ -114,6 +115,7 @@ def replies_in(heard: bytes) -> list[Reply]:
             [(n, v) for n, _, v in (line.partition(b": ") for line in head.split(b"\r\n")[1:])]
         )
         length = int(fields.get("content-length", len(rest) if "transfer-encoding" in fields else 0))
-        replies.append(Reply(int(head.split(b" ")[1]), head, rest[:length]))
+        missing = max(0, length - len(rest))
+        replies.append(Reply(int(head.split(b" ")[1]), head, rest[:length], missing))
         heard = rest[length:]
     return replies or [Reply(0, b"", b"")]
