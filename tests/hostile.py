@@ -73,7 +73,7 @@ def target(folder: Path, script: Script | None = None, **settings: Any) -> Itera
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``status`` is 0 where the connection was closed without an answer. ``missing`` bytes have not come yet."""
+    """``status`` is 0 where the connection closed without an answer; ``missing`` bytes are still to come."""
 
     status: int
     head: bytes
