@@ -14,7 +14,8 @@ COMPILE := .build/lock/bin/uv pip compile --quiet --universal --python-version 3
 
 # accelerate, because transformers reads no GGUF file without it; it is not in the extra because it needs a torch.
 # Triton comes with a torch for GPUs; beside one for CPUs it compiles our kernels for a GPU that is not there.
-TORCH := torch==2.13.0 accelerate==1.15.0 "triton==3.6.0; platform_system == 'Linux' and platform_machine == 'x86_64'"
+TORCH := torch==2.13.0 accelerate==1.15.0 bitsandbytes==0.50.2 \
+	"triton==3.6.0; platform_system == 'Linux' and platform_machine == 'x86_64'"
 # A file shares its servers, browser and models.
 WORKERS := -n 2 --dist loadfile
 TORCH_TESTS := $(wildcard tests/test_torch*.py)

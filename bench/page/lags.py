@@ -36,16 +36,16 @@ class Lags:
 
 
 def lags_of(samples: Sequence[Sample]) -> Lags:
-    """Raises ValueError where too little was shown to tell."""
+    """Raises ValueError where nothing came bit by bit."""
     shows = _growing(samples, "shown")
     arrivals = _growing(samples, "arrived")
-    if len(shows) < 2 or len(arrivals) < 2:
+    if len(shows) < 2 or not arrivals:
         raise ValueError(f"{len(arrivals)} arrivals and {len(shows)} paints say nothing")
     lags = sorted(_per_unit(arrivals, shows))
     return Lags(
         p95=lags[int(len(lags) * 0.95)],
         longest=lags[-1],
-        gap=max(after[0] - before[0] for before, after in pairwise(arrivals)),
+        gap=max((after[0] - before[0] for before, after in pairwise(arrivals)), default=0.0),
         tail=shows[-1][0] - arrivals[-1][0],
         evenness=_evenness(shows, arrivals[0][0], arrivals[-1][0]),
         paint=max(after[1] - before[1] for before, after in pairwise(shows)),
