@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Error
 
 from . import corpus
 from .history import imported
@@ -285,9 +285,20 @@ async def _break(
         elif what == "kills":
             server.kill("gateway")
         else:
-            await chance.choice(tabs).page.reload()
+            await _reload(chance.choice(tabs))
         await asyncio.sleep(DROPS_PAUSE * chance.uniform(0.5, 1.5))
     return counts
+
+
+async def _reload(visit: Visit) -> None:
+    """As often as somebody does who finds the gateway dead."""
+    while True:
+        try:
+            await visit.page.reload()
+        except Error:
+            await asyncio.sleep(DROPS_PAUSE)
+        else:
+            return
 
 
 async def _whole_text(visit: Visit) -> str:
