@@ -481,7 +481,7 @@ async def test_the_articles_page_gives_up_at_a_cut_and_the_same_key_gives_it_the
     """Its onerror closes the EventSource: nothing that a server sends can reach it any more. What a key in
     the URL does is that asking again is no second generation, and shows the text once."""
     async with visiting(tmp_path, article(KEYED), SLOWLY) as visitor:
-        visitor.proxy.cut(3000)
+        visitor.proxy.cut(len(SAID.encode()))  # in however few events: with their frames it is more
         await visitor.ask("你好")
         await visitor.until_over()
         partial = await visitor.shown()
