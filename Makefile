@@ -44,7 +44,7 @@ test: lint web $(PAGE) .venv/.dev
 	scripts/prometheus >/dev/null
 	scripts/nginx
 	$(BIN)/python -m pytest $(WORKERS) $(addprefix --ignore=,$(TORCH_TESTS))
-	if $(BIN)/python -c 'import torch' 2>/dev/null; then $(BIN)/python -m pytest $(WORKERS) $(TORCH_TESTS); fi
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(TORCH_TESTS); fi
 
 torch: .venv/.torch
 
