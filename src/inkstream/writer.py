@@ -66,14 +66,19 @@ class Writer:
             del asked, call, told, result
 
 
-def _answered(
-    answer: asyncio.Future[T], then: Callable[[T | Exception], None] | None, result: T | Exception
-) -> None:
-    if then is not None:
-        then(result)
+def resolve(answer: asyncio.Future[T], result: T | Exception) -> None:
+    """Hand on what was returned or raised, if anybody still waits for it."""
     if answer.done():  # its caller was cancelled
         return
     if isinstance(result, Exception):
         answer.set_exception(result)
     else:
         answer.set_result(result)
+
+
+def _answered(
+    answer: asyncio.Future[T], then: Callable[[T | Exception], None] | None, result: T | Exception
+) -> None:
+    if then is not None:
+        then(result)
+    resolve(answer, result)

@@ -33,7 +33,7 @@ from inkstream.log.pages import FETCH_BYTES, Pages
 from inkstream.log.schema import FILE
 from inkstream.log.store import PAGE_BYTES, Packed, Store
 from inkstream.log.tally import LogTally
-from inkstream.writer import Writer
+from inkstream.writer import Writer, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class SqliteLog:
 
     async def append(self, entry: Entry) -> Appended | None:
         answer: asyncio.Future[Appended | None] = self._loop.create_future()
-        self.submit(entry, partial(_resolve, answer))
+        self.submit(entry, partial(resolve, answer))
         return await answer
 
     def note(self, claim: Claim, key: str, payload: bytes) -> None:
@@ -313,15 +313,6 @@ class SqliteLog:
             tail = await self._write(partial(self._store.tail_behind, run, after))
             if tail is not None or after >= feed.last_seq:
                 return tail
-
-
-def _resolve(answer: asyncio.Future[Appended | None], outcome: Appended | LogError | None) -> None:
-    if answer.done():  # its caller was cancelled
-        return
-    if isinstance(outcome, LogError):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)
 
 
 def _tell(done: Done, outcome: Appended | LogError | None) -> None:
