@@ -8,6 +8,7 @@ nothing. An engine that was ready and is lost takes the process with it: its suc
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -85,6 +86,7 @@ async def _announce(engine: Engine) -> None:
     while status.phase not in (Phase.READY, Phase.GIVEN_UP):
         status = await engine.status_after(status)
     if status.phase is Phase.READY:
+        gc.collect()  # what loading has left over would stay as well
         collector.settle()
         logger.info("%s is loaded and answers", engine.describe().model)
     else:
