@@ -52,8 +52,11 @@ export class InPlace {
     const isLower = clientHeight < this.#height
     this.#width = clientWidth
     this.#height = clientHeight
-    if (isReset || !this.#isBrowsers) this.#scroller.scrollTop += this.#moved
+    const isOurs = isReset || !this.#isBrowsers
+    if (isOurs) this.#scroller.scrollTop += this.#moved
     if (isReset || isLower) this.#showField()
+    // What had yet to be drawn had no lines to hold on to, and where the browser has left its reader is the place.
+    if (!this.#isExact || (!isOurs && this.#moved !== 0)) this.#take()
   }
 
   /** With its buttons, where there is room for both. */
@@ -65,6 +68,10 @@ export class InPlace {
   get #isThere(): boolean {
     const { startContainer } = this.#place
     return startContainer !== this.#scroller && this.#scroller.contains(startContainer)
+  }
+
+  get #isExact(): boolean {
+    return this.#field !== null || this.#place.startContainer instanceof Text
   }
 
   /** Less than a pixel is rounding. */
