@@ -105,9 +105,8 @@ export class InPlace {
     // Whatever lies over the conversation is no place in it.
     if (!element || !this.#scroller.contains(element)) return this.#place.selectNode(this.#scroller)
     this.#place.selectNode(element)
-    const caret = page.caretPositionFromPoint?.(element.getBoundingClientRect().left + 1, y)
-    if (caret?.offsetNode instanceof Text)
-      takeCharacter(this.#place, caret.offsetNode, caret.offset)
+    const { node, offset } = caretAt(page, element.getBoundingClientRect().left + 1, y)
+    if (node instanceof Text) takeCharacter(this.#place, node, offset)
   }
 
   #fieldInView(): Element | null {
@@ -118,6 +117,19 @@ export class InPlace {
     const { top, bottom } = activeElement.getBoundingClientRect()
     return top < view.bottom && bottom > view.top ? activeElement : null
   }
+}
+
+interface Caret {
+  readonly node: Node | undefined
+  readonly offset: number
+}
+
+/** Where in the text a point is; the second way is for WebKit. */
+function caretAt(page: Document, x: number, y: number): Caret {
+  const caret = page.caretPositionFromPoint?.(x, y)
+  if (caret) return { node: caret.offsetNode, offset: caret.offset }
+  const range = page.caretRangeFromPoint?.(x, y)
+  return { node: range?.startContainer, offset: range?.startOffset ?? 0 }
 }
 
 /** An empty range would have no height. */
