@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Page, expect
 
 from inkstream.api.page import FOLDER
+from inkstream.probe import free_port
 from tests.fake_hub import FakeHub, fake_hub
 
 SERVE = [sys.executable, "-m", "inkstream", "serve"]
@@ -43,6 +43,43 @@ SHOWN = f"""() => {{
     return [...({LAST})()?.querySelectorAll('[data-testid=text]') ?? []]
         .map(text => blocksOf(text).map(block => block.textContent).join('\\n\\n'))
         .join('')
+}}"""
+
+SCROLLER = "document.querySelector('[data-testid=scroller]')"
+TOP = f"{SCROLLER}.scrollTop"
+# Long enough to break into other lines at every width.
+PROSE = "".join(
+    " ".join(f"word{60 * paragraph + at}" for at in range(60)) + "\n\n" for paragraph in range(60)
+)
+# The first word of the line at the top of the view, and how far below that top its line begins.
+WORD_AT_TOP = f"""() => {{
+    const view = {SCROLLER}.getBoundingClientRect()
+    const text = {SCROLLER}.querySelector('[data-testid=text] p').getBoundingClientRect()
+    const lineAt = below => document.caretRangeFromPoint(text.left + 1, view.top + below)
+    // Between two paragraphs there is none.
+    const range = [20, 40].map(lineAt).find(({{ startContainer }}) => startContainer instanceof Text)
+    const word = /^\\w+/.exec(range.startContainer.data.slice(range.startOffset))[0]
+    range.setEnd(range.startContainer, range.startOffset + word.length)
+    return [word, range.getBoundingClientRect().top - view.top]
+}}"""
+TOP_OF_WORD = f"""word => {{
+    const walker = document.createTreeWalker({SCROLLER}, NodeFilter.SHOW_TEXT)
+    while (walker.nextNode()) {{
+        const at = walker.currentNode.data.search(`\\\\b${{word}}\\\\b`)
+        if (at < 0) continue
+        const range = document.createRange()
+        range.setStart(walker.currentNode, at)
+        range.setEnd(walker.currentNode, at + word.length)
+        return range.getBoundingClientRect().top - {SCROLLER}.getBoundingClientRect().top
+    }}
+}}"""
+# Where the view is when it has not moved for a while.
+AT_REST = f"""async () => {{
+    for (let rests = 0, was = NaN; rests < 20; was = {TOP}) {{
+        await new Promise(requestAnimationFrame)
+        rests = {TOP} === was ? rests + 1 : 0
+    }}
+    return {TOP}
 }}"""
 
 SENTENCES = (
@@ -82,12 +119,6 @@ def paced(tokens: int = 180) -> dict[str, Any]:
     return {"tokens_per_second": 60, "answer": plain(tokens)}
 
 
-def free_port() -> int:
-    """A gateway that is started again must come back where it was, so port 0 will not do."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def hub_with(repo: str, name: str, weights: bytes) -> Iterator[FakeHub]:
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_hub()) as hub:
@@ -102,7 +133,7 @@ class Server:
         assert (FOLDER / "index.html").is_file(), "the page is not built: run `make page`"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("INKSTREAM_")}
         given = {"ENGINE": "scripted", "SCRIPT": json.dumps(script), "DATA_DIR": str(folder)}
-        given |= {"PORT": str(free_port())} | settings
+        given |= {"PORT": str(free_port("127.0.0.1"))} | settings
         environ |= {name if "_ENDPOINT" in name else f"INKSTREAM_{name}": given[name] for name in given}
         self._process = subprocess.Popen(SERVE, env=environ, stdout=subprocess.PIPE, text=True)
         self.url = self._address()
@@ -143,7 +174,10 @@ class Server:
 
     def messages(self, page: Page) -> list[dict[str, Any]]:
         """All of the chat that the page shows."""
-        chat = page.url.partition("#/c/")[2]
+        return self.messages_at(page.url)
+
+    def messages_at(self, address: str) -> list[dict[str, Any]]:
+        chat = address.partition("#/c/")[2]
         found: list[dict[str, Any]] = self._client.get(f"api/chats/{chat}").json()["messages"]
         return found
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from inkstream.engines.scripted import Script
-from tests.browsing import free_port
+from inkstream.probe import free_port
 from tests.live import Live, serving
 from tests.nginx import ARTICLE, deployed, nginx, plain, secure
 from tests.test_api import ask, client_of, first_text
@@ -67,7 +67,7 @@ async def run_of(live: Live) -> str:
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
 async def test_our_configuration_lets_every_event_through_at_once(tmp_path: Path, version: str) -> None:
-    front = free_port()
+    front = free_port("127.0.0.1")
     url = f"https://127.0.0.1:{front}"
     async with serving(tmp_path / "data", PACED) as live:
         with nginx(tmp_path, secure(tmp_path, front, live.port), front):
@@ -81,7 +81,7 @@ async def test_our_configuration_lets_every_event_through_at_once(tmp_path: Path
 
 
 async def test_all_but_the_stream_is_compressed(tmp_path: Path) -> None:
-    front = free_port()
+    front = free_port("127.0.0.1")
     async with serving(tmp_path / "data", PACED) as live:
         run = await run_of(live)
         with nginx(tmp_path, secure(tmp_path, front, live.port), front):
@@ -97,7 +97,7 @@ async def test_all_but_the_stream_is_compressed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/stream?prompt=hello", "events"])
 async def test_the_articles_block_lets_every_event_through_at_once(tmp_path: Path, path: str) -> None:
-    front = free_port()
+    front = free_port("127.0.0.1")
     async with serving(tmp_path / "data", PACED) as live:
         if path == "events":
             path = f"/api/runs/{await run_of(live)}/events"
@@ -107,7 +107,7 @@ async def test_the_articles_block_lets_every_event_through_at_once(tmp_path: Pat
 
 async def test_a_block_that_knows_nothing_of_streams_is_told_by_the_server(tmp_path: Path) -> None:
     """And one that compresses, and does not listen, holds everything back: these tests can fail."""
-    free, deaf = free_port(), free_port()
+    free, deaf = free_port("127.0.0.1"), free_port("127.0.0.1")
     async with serving(tmp_path / "data", PACED) as live:
         blocks = plain(free, live.port) + plain(deaf, live.port, HELD)
         with nginx(tmp_path, blocks, free):
@@ -120,7 +120,7 @@ async def test_a_block_that_knows_nothing_of_streams_is_told_by_the_server(tmp_p
 @pytest.mark.parametrize("heartbeat_seconds", [0.25, 10])
 async def test_heartbeats_carry_a_stream_through_silence(tmp_path: Path, heartbeat_seconds: float) -> None:
     """A second of silence is cut by this proxy. Ten beats are two and a half."""
-    front = free_port()
+    front = free_port("127.0.0.1")
     silent = Script(stall_on="hello")
     async with serving(tmp_path / "data", silent, heartbeat_seconds=heartbeat_seconds) as live:
         run = await run_of(live)
@@ -142,7 +142,7 @@ async def test_heartbeats_carry_a_stream_through_silence(tmp_path: Path, heartbe
 
 async def test_hanging_up_is_noticed_through_the_proxy(tmp_path: Path) -> None:
     """Where nobody can come back, a reader's end is the answer's."""
-    front = free_port()
+    front = free_port("127.0.0.1")
     endless = Script(tokens_per_second=200, answer_tokens=1_000_000)
     question = '{"messages": [{"role": "user", "content": "hello"}], "stream": true}'
     async with serving(tmp_path / "data", endless) as live:
@@ -157,7 +157,7 @@ async def test_hanging_up_is_noticed_through_the_proxy(tmp_path: Path) -> None:
 @pytest.mark.parametrize("behind", ["", "/"])
 async def test_under_a_path_everything_is_served(tmp_path: Path, behind: str) -> None:
     """``behind`` is what stands behind the address of proxy_pass: a slash takes the path off."""
-    front = free_port()
+    front = free_port("127.0.0.1")
     async with serving(tmp_path / "data", PACED, base_path="/chat") as live:
         changes = {"proxy_pass http://127.0.0.1:8000;": f"proxy_pass http://127.0.0.1:{live.port}{behind};"}
         locations = deployed("nginx-path.conf", changes)

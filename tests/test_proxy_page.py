@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from inkstream.probe import free_port
 from tests.browsing import (
     Open,
     Serve,
     Server,
     ask,
     expect_as_stored,
-    free_port,
     paced,
     until,
     until_ended,
@@ -34,7 +34,7 @@ def port_of(server: Server) -> int:
 @pytest.mark.parametrize("behind", ["", "/"])
 def test_everything_works_below_a_path(serve: Serve, open_page: Open, tmp_path: Path, behind: str) -> None:
     """Page, assets, streams and links. ``behind`` takes the path off for the server, or leaves it on."""
-    server, front = serve(BASE_PATH="/chat"), free_port()
+    server, front = serve(BASE_PATH="/chat"), free_port("127.0.0.1")
     changes = {"proxy_pass http://127.0.0.1:8000;": f"proxy_pass http://127.0.0.1:{port_of(server)}{behind};"}
     locations = deployed("nginx-path.conf", changes)
     with nginx(tmp_path / "nginx", f"server {{ listen 127.0.0.1:{front}; {locations} }}", front):
@@ -53,7 +53,7 @@ def test_everything_works_below_a_path(serve: Serve, open_page: Open, tmp_path: 
 def test_the_docs_work_below_a_path_that_the_server_does_not_see(
     serve: Serve, browser: Browser, open_page: Open, tmp_path: Path
 ) -> None:
-    server, front = serve(BASE_PATH="/chat"), free_port()
+    server, front = serve(BASE_PATH="/chat"), free_port("127.0.0.1")
     home = f"http://127.0.0.1:{front}/chat/"
     asked: list[str] = []
     context = browser.new_context()
@@ -71,7 +71,7 @@ def test_the_docs_work_below_a_path_that_the_server_does_not_see(
 
 
 def test_the_page_over_http_2(serve: Serve, browser: Browser, open_page: Open, tmp_path: Path) -> None:
-    front = free_port()
+    front = free_port("127.0.0.1")
     server = serve()
     context = browser.new_context(ignore_https_errors=True)
     with nginx(tmp_path, secure(tmp_path, front, port_of(server)), front):
@@ -88,7 +88,7 @@ def test_the_page_over_http_2(serve: Serve, browser: Browser, open_page: Open, t
 def test_behind_a_proxy_that_holds_streams_back_an_answer_is_read_piece_by_piece(
     serve: Serve, open_page: Open, tmp_path: Path
 ) -> None:
-    server, front = serve(paced(540)), free_port()
+    server, front = serve(paced(540)), free_port("127.0.0.1")
     lines = f"proxy_set_header Host $http_host; {HOLDING}"
     with nginx(tmp_path / "nginx", plain(front, port_of(server), lines), front):
         page = open_page(f"http://127.0.0.1:{front}/")

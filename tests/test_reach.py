@@ -17,10 +17,10 @@ import pytest
 
 from inkstream.errors import ConfigError
 from inkstream.preflight import Finding
+from inkstream.probe import free_port
 from inkstream.reach import Reach, watch_seconds
 from inkstream.visit import Visit, base_of
 from inkstream.words import Language, Words
-from tests.browsing import free_port
 from tests.live import Live, serving
 from tests.nginx import certified, nginx, plain, secure
 
@@ -139,7 +139,7 @@ def wrong(found: dict[str, list[Finding]]) -> list[Finding]:
 @pytest.fixture(scope="module")
 async def fronts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, int]]:
     """One nginx with all faults, each in front of a server of its own; by name, the ports."""
-    ports = {name: free_port() for name in FAULTS}
+    ports = {name: free_port("127.0.0.1") for name in FAULTS}
     blocks = ""
     async with AsyncExitStack() as stack:
         for name, fault in FAULTS.items():
@@ -164,7 +164,7 @@ async def test_a_fault_is_found_and_the_line_that_mends_it_named(fronts: dict[st
 async def test_nothing_is_wrong_behind_our_configuration(
     tmp_path: Path, language: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    front = free_port()
+    front = free_port("127.0.0.1")
     settings: dict[str, Any] = {"trusted_proxies": ("127.0.0.1",), "key": "sesame", "heartbeat_seconds": 0.5}
     async with serving(tmp_path / "data", **settings) as live:
         with nginx(tmp_path, secure(tmp_path, front, live.port), front):
@@ -177,7 +177,7 @@ async def test_nothing_is_wrong_behind_our_configuration(
 
 
 async def test_a_proxy_that_hides_https_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    front = free_port()
+    front = free_port("127.0.0.1")
     certificate, key = certified(tmp_path)
     tls = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
     async with serving(tmp_path / "data") as live:
@@ -223,14 +223,14 @@ async def test_a_proxy_of_the_environment_that_leads_nowhere_is_named(
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", f"http://ada:hunter2@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("http_proxy", f"http://ada:hunter2@127.0.0.1:{free_port('127.0.0.1')}")
     found = await findings(f"http://{elsewhere}/")
     assert "no_proxy=ink.test inkstream doctor" in found["address"][0].fix
     assert "hunter2" not in str(found)
 
 
 async def test_a_proxys_password_opens_it_and_is_not_shown(tmp_path: Path) -> None:
-    front = free_port()
+    front = free_port("127.0.0.1")
     (tmp_path / "users").write_text("ada:{PLAIN}hunter2\n")
     lines = f"{GOOD} auth_basic ink; auth_basic_user_file {tmp_path}/users;"
     async with serving(tmp_path / "data") as live:
@@ -244,7 +244,7 @@ async def test_a_proxys_password_opens_it_and_is_not_shown(tmp_path: Path) -> No
 
 
 async def test_what_does_not_answer_is_told_from_what_stands_in_front_of_nothing(tmp_path: Path) -> None:
-    front, nobody = free_port(), free_port()
+    front, nobody = free_port("127.0.0.1"), free_port("127.0.0.1")
     refused = await findings(f"http://127.0.0.1:{nobody}/")
     assert "refused" in refused["address"][0].text
     with nginx(tmp_path / "nginx", plain(front, nobody), front):
@@ -312,7 +312,7 @@ async def holding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def test_the_command_tells_programs_and_people_the_same(tmp_path: Path) -> None:
-    front = free_port()
+    front = free_port("127.0.0.1")
     async with serving(tmp_path / "data", base_path="/ink") as live:
         lines = plain(front, live.port, GOOD, path="/chat/", behind="/")
         with nginx(tmp_path / "nginx", lines, front):

@@ -8,7 +8,23 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browsing import CHROMIUM, FLAGS, SHOWN, Serve, Server, ask, until, until_ended, until_longer
+from tests.browsing import (
+    AT_REST,
+    CHROMIUM,
+    FLAGS,
+    PROSE,
+    SCROLLER,
+    SHOWN,
+    TOP,
+    TOP_OF_WORD,
+    WORD_AT_TOP,
+    Serve,
+    Server,
+    ask,
+    until,
+    until_ended,
+    until_longer,
+)
 
 pytestmark = pytest.mark.real
 
@@ -16,8 +32,6 @@ LINES: dict[str, Any] = {
     "answer": "".join(f"Line {number} of its own.\n\n" for number in range(1500)),
     "tokens_per_second": 90,
 }
-SCROLLER = "document.querySelector('[data-testid=scroller]')"
-TOP = f"{SCROLLER}.scrollTop"
 LINES_OF = f"{SCROLLER}.querySelector('[data-testid=answer] [data-testid=text]').querySelectorAll('p')"
 IS_AT_END = f"() => {SCROLLER}.scrollHeight - {SCROLLER}.clientHeight - {TOP} < 4"
 LINE_AT_TOP = f"""() => {{
@@ -34,30 +48,6 @@ WATCH_SHIFTS = """() => {
 # As when a formula is typeset or a picture comes: something far above becomes higher, and lower again.
 CHANGE_ABOVE = f"""height => {{
     {LINES_OF}[2].style.height = height
-}}"""
-# Long enough to break into other lines at every width.
-PROSE = "".join(
-    " ".join(f"word{60 * paragraph + at}" for at in range(60)) + "\n\n" for paragraph in range(60)
-)
-# The first word of the line at the top of the view, and how far below that top its line begins.
-WORD_AT_TOP = f"""() => {{
-    const view = {SCROLLER}.getBoundingClientRect()
-    const text = {SCROLLER}.querySelector('[data-testid=text] p').getBoundingClientRect()
-    const range = document.caretRangeFromPoint(text.left + 1, view.top + 20)
-    const word = /^\\w+/.exec(range.startContainer.data.slice(range.startOffset))[0]
-    range.setEnd(range.startContainer, range.startOffset + word.length)
-    return [word, range.getBoundingClientRect().top - view.top]
-}}"""
-TOP_OF_WORD = f"""word => {{
-    const walker = document.createTreeWalker({SCROLLER}, NodeFilter.SHOW_TEXT)
-    while (walker.nextNode()) {{
-        const at = walker.currentNode.data.search(`\\\\b${{word}}\\\\b`)
-        if (at < 0) continue
-        const range = document.createRange()
-        range.setStart(walker.currentNode, at)
-        range.setEnd(walker.currentNode, at + word.length)
-        return range.getBoundingClientRect().top - {SCROLLER}.getBoundingClientRect().top
-    }}
 }}"""
 # As in WebKit.
 NO_ANCHORING = """
@@ -127,15 +117,7 @@ def leave(page: Page) -> None:
 
 def at_rest(page: Page) -> float:
     """Where the view is when a smooth scroll is over, or what was laid out anew is drawn and put back."""
-    return float(
-        page.evaluate(f"""async () => {{
-            for (let rests = 0, was = NaN; rests < 20; was = {TOP}) {{
-                await new Promise(requestAnimationFrame)
-                rests = {TOP} === was ? rests + 1 : 0
-            }}
-            return {TOP}
-        }}""")
-    )
+    return float(page.evaluate(AT_REST))
 
 
 def expect_left_alone(page: Page) -> None:
@@ -344,7 +326,7 @@ def test_a_sidebar_that_opens_leaves_the_line_at_the_top(serve: Serve, browser: 
 
 
 def test_who_follows_the_end_does_so_at_every_width(serve: Serve, browser: Browser) -> None:
-    page = open_one(browser, serve({"answer": PROSE, "tokens_per_second": 300}))
+    page = open_one(browser, serve({"answer": PROSE, "tokens_per_second": 90}))
     ask_and_follow(page)
     for width, height in ((390, 700), (844, 390), (320, 568)):
         resize(page, width, height)

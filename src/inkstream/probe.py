@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -138,10 +140,19 @@ def bind_problem(host: str, port: int) -> OSError | None:
 
 
 def free_port(host: str) -> int:
-    """A port on which nobody listens now. Raises OSError if the host is not an address of this machine."""
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on which nobody listens now. Raises OSError if the host is not an address of this machine.
+
+    It is none that systems lend to connections that go out: what is started again must find it free too.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        try:
+            with socket.create_server((host, port), family=family):
+                return port
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
 
 
 def size(count: float) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -17,6 +15,8 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
 import httpx
+
+from inkstream.probe import free_port
 
 Role = Literal["gateway", "engine"]
 START_SECONDS = 120.0
@@ -66,7 +66,7 @@ class Server:
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
-        self.port = free_port()
+        self.port = free_port("127.0.0.1")
         self.failures: list[str] = []
         self._settings, self._conditions = settings, environ
         self._process: Process | None = None
@@ -175,14 +175,6 @@ class Server:
 async def _drain(pipe: asyncio.StreamReader) -> None:
     while await pipe.read(65536):
         pass
-
-
-def free_port() -> int:
-    """A free port that the system gives to no outgoing connection: a restart must find it free too."""
-    while True:
-        port = random.SystemRandom().randrange(20000, 32000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def _children(parent: int) -> list[int]:
