@@ -7,8 +7,11 @@
  * browser keeps the top of a paragraph in place, and its lines break elsewhere.
  */
 
-/** The line that is so far below the top is the first of which the most can be seen. */
-const FIRST_LINE_PX = 20
+/**
+ * The line that is so far below the top is the first of which the most can be seen; between two paragraphs it is the
+ * one further down.
+ */
+const FIRST_LINES_PX = [20, 40]
 
 export class InPlace {
   readonly #scroller: HTMLElement
@@ -17,6 +20,8 @@ export class InPlace {
   readonly #place: Range
   /** In which something is being written: it is what is read, wherever in the view. */
   #field: Element | null = null
+  /** What is drawn anew takes the place with it, and may be as high as before: nothing else would tell. */
+  readonly #redrawn = new MutationObserver(() => this.#isExact || this.restore())
   /** How far the place is below the top of the view. */
   #below = 0
   #isOn = false
@@ -32,7 +37,10 @@ export class InPlace {
   enable(isOn: boolean): void {
     this.#isOn = isOn
     if (this.#isBrowsers) this.#scroller.style.overflowAnchor = isOn ? 'auto' : 'none'
-    if (isOn) this.#take()
+    this.#redrawn.disconnect()
+    if (!isOn) return
+    this.#redrawn.observe(this.#scroller, { subtree: true, childList: true })
+    this.#take()
   }
 
   /** The reader is here. */
@@ -40,7 +48,7 @@ export class InPlace {
     if (!this.#isOn) return
     // Where the browser has put a view of another width is not where its reader was.
     if (this.#isThere && this.#scroller.clientWidth !== this.#width) return
-    if (this.#field !== this.#fieldInView() || !this.#isThere || this.#moved !== 0) this.#take()
+    if (!this.#isExact || this.#moved !== 0 || this.#field !== this.#fieldInView()) this.#take()
   }
 
   /** Something has changed its height, or the view its size. */
@@ -55,7 +63,7 @@ export class InPlace {
     const isOurs = isReset || !this.#isBrowsers
     if (isOurs) this.#scroller.scrollTop += this.#moved
     if (isReset || isLower) this.#showField()
-    // What had yet to be drawn had no lines to hold on to, and where the browser has left its reader is the place.
+    // Where the browser has left its reader is the place.
     if (!this.#isExact || (!isOurs && this.#moved !== 0)) this.#take()
   }
 
@@ -66,11 +74,15 @@ export class InPlace {
   }
 
   get #isThere(): boolean {
-    const { startContainer } = this.#place
-    return startContainer !== this.#scroller && this.#scroller.contains(startContainer)
+    const { startContainer, collapsed } = this.#place
+    return (
+      !collapsed && startContainer !== this.#scroller && this.#scroller.contains(startContainer)
+    )
   }
 
+  /** What is not drawn yet has no lines to hold on to. */
   get #isExact(): boolean {
+    if (!this.#isThere) return false
     return this.#field !== null || this.#place.startContainer instanceof Text
   }
 
@@ -100,13 +112,16 @@ export class InPlace {
   #takeFirstLine(): void {
     const page = this.#scroller.ownerDocument
     const { left, top, width } = this.#scroller.getBoundingClientRect()
-    const y = top + FIRST_LINE_PX
-    const element = page.elementFromPoint(left + width / 2, y)
-    // Whatever lies over the conversation is no place in it.
-    if (!element || !this.#scroller.contains(element)) return this.#place.selectNode(this.#scroller)
-    this.#place.selectNode(element)
-    const { node, offset } = caretAt(page, element.getBoundingClientRect().left + 1, y)
-    if (node instanceof Text) takeCharacter(this.#place, node, offset)
+    for (const below of FIRST_LINES_PX) {
+      const y = top + below
+      const element = page.elementFromPoint(left + width / 2, y)
+      // Whatever lies over the conversation is no place in it.
+      if (!element || !this.#scroller.contains(element))
+        return this.#place.selectNode(this.#scroller)
+      this.#place.selectNode(element)
+      const { node, offset } = caretAt(page, element.getBoundingClientRect().left + 1, y)
+      if (node instanceof Text) return takeCharacter(this.#place, node, offset)
+    }
   }
 
   #fieldInView(): Element | null {

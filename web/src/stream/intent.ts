@@ -4,15 +4,18 @@
  */
 
 /**
- * `up`: away from the end, or to hold on to something. `end`: back to it. `press`: a mouse button or a finger is down
+ * `up`: away from the end, or to hold on to something. `down`: towards it. `end`: back to it. `press`: a mouse button or a finger is down
  * on the text, for a click, a selection or a drag. `release`: none is, and perhaps none was.
  */
-export type Intent = 'up' | 'end' | 'press' | 'release'
+export type Intent = 'up' | 'down' | 'end' | 'press' | 'release'
 
 const KEYS: Readonly<Record<string, Intent>> = {
   ArrowUp: 'up',
   PageUp: 'up',
   Home: 'up',
+  ArrowDown: 'down',
+  PageDown: 'down',
+  ' ': 'down',
   End: 'end',
 }
 /** A menu that is opened, or a drag that begins, swallows the end of a press. */
@@ -32,11 +35,12 @@ export function onIntent(
   let fingerAt = 0
   // With Ctrl it zooms.
   const wheel = ({ deltaY, ctrlKey }: WheelEvent): void => {
-    if (deltaY < 0 && !ctrlKey) tell('up')
+    if (deltaY !== 0 && !ctrlKey) tell(deltaY < 0 ? 'up' : 'down')
   }
   const touch = ({ touches }: TouchEvent): void => void (fingerAt = touches[0]?.clientY ?? 0)
   const drag = ({ touches }: TouchEvent): void => {
-    if ((touches[0]?.clientY ?? 0) > fingerAt + FINGER_PX) tell('up')
+    const moved = (touches[0]?.clientY ?? fingerAt) - fingerAt
+    if (Math.abs(moved) > FINGER_PX) tell(moved > 0 ? 'up' : 'down')
   }
   const key = (event: KeyboardEvent): void => {
     const intent = event.key === ' ' && event.shiftKey ? 'up' : KEYS[event.key]

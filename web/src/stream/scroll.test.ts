@@ -39,6 +39,13 @@ test('coming back down to the end follows again', () => {
   expect(scrolled(up, at(390)).follows).toBe(true)
 })
 
+test('who comes to what was the end when they set out follows again', () => {
+  const up = scrolled(atEnd, at(100))
+  expect(scrolled(up, at(400, 1300)).follows).toBe(false)
+  expect(scrolled(up, at(390, 1300), 1000).follows).toBe(true)
+  expect(scrolled(up, at(300, 1300), 1000).follows).toBe(false)
+})
+
 test('going up near the end does not follow', () => {
   const up = scrolled(atEnd, at(390))
   expect(up.follows).toBe(false)

@@ -16,6 +16,8 @@ import { ABOVE_QUESTION_PX, Room } from './room.ts'
 const DRIFT_PX = 3
 /** Down to this far from the end and it is meant to follow again. */
 const NEAR_PX = 24
+/** More than this does not come between what is shown and what is there. */
+const UNSHOWN_PX = 100
 
 export interface Position {
   readonly top: number
@@ -29,8 +31,11 @@ export interface Pin {
   readonly content: number
 }
 
-/** Whether to follow after the position has become this. Pure. */
-export function scrolled(pin: Pin, position: Position): Pin {
+/**
+ * Whether to follow after the position has become this. `aim` is how high the content was when the reader set out
+ * for its end: a browser scrolls to what was the end then, and by then there is more. Pure.
+ */
+export function scrolled(pin: Pin, position: Position, aim = Infinity): Pin {
   const { top, content } = position
   const toEnd = content - position.view - top
   const isUp = top < pin.top - DRIFT_PX && toEnd > DRIFT_PX
@@ -38,7 +43,7 @@ export function scrolled(pin: Pin, position: Position): Pin {
   const isPushed = content < pin.content
   if (isUp && !isPushed) return { follows: false, top, content }
   // Who holds on to something at the end has not come back to it.
-  const isBack = top > pin.top && toEnd <= NEAR_PX
+  const isBack = top > pin.top && Math.min(content, aim) - position.view - top <= NEAR_PX
   return { follows: pin.follows || isBack, top, content }
 }
 
@@ -81,6 +86,10 @@ class Owner implements Stick {
    */
   readonly #drawn = new MutationObserver(() => this.#isFollowing && this.#resized())
   #pin: Pin = { follows: true, top: 0, content: 0 }
+  /** How high the content was a look ago: a browser scrolls what it shows, not what is there already. */
+  #shown = 0
+  #aim = Infinity
+  #width = 0
   /** Something is pressed. What moved away under it could be neither clicked nor selected. */
   #isHeld = false
 
@@ -92,6 +101,7 @@ class Owner implements Stick {
     this.#inPlace.enable(false)
     const { signal } = this.#left
     scroller.addEventListener('scroll', () => this.#moved(), { passive: true, signal })
+    scroller.addEventListener('scrollend', () => (this.#aim = Infinity), { passive: true, signal })
     onIntent(scroller, content, signal, (intent) => this.#heed(intent))
     this.#watch.observe(content)
     this.#watch.observe(scroller)
@@ -132,6 +142,7 @@ class Owner implements Stick {
     this.#left.abort()
     this.#drawn.disconnect()
     this.#watch.disconnect()
+    this.#inPlace.enable(false)
     this.#room.drop()
   }
 
@@ -148,7 +159,13 @@ class Owner implements Stick {
   }
 
   #look(): void {
-    this.#set(scrolled(this.#pin, positionOf(this.#scroller)))
+    const position = positionOf(this.#scroller)
+    const isReset = this.#scroller.clientWidth !== this.#width
+    this.#width = this.#scroller.clientWidth
+    this.#shown = this.#pin.content
+    // Where the browser has put a view of another width is not where its reader went.
+    if (isReset) this.#set({ ...this.#pin, top: position.top, content: position.content })
+    else this.#set(scrolled(this.#pin, position, this.#aim))
   }
 
   #goToEnd(): void {
@@ -180,7 +197,11 @@ class Owner implements Stick {
 
   #heed(intent: Intent): void {
     switch (intent) {
+      case 'down':
+        this.#aim = Math.max(this.#shown, this.#scroller.scrollHeight - UNSHOWN_PX)
+        return
       case 'up':
+        this.#aim = Infinity
         if (this.#scroller.scrollTop > 0) this.#set({ ...this.#pin, follows: false })
         return this.#inPlace.remember()
       case 'end':
