@@ -41,7 +41,7 @@ serve: .venv/.package $(PAGE)
 
 # On two cores: most tests wait for processes now and then, those with torch compute.
 test: lint web $(PAGE) .venv/.dev
-	scripts/chromium
+	scripts/browsers
 	scripts/prometheus >/dev/null
 	scripts/nginx
 	$(PYTEST) -n 3 $(addprefix --ignore=,$(TORCH_TESTS))
