@@ -17,7 +17,7 @@ COMPILE := .build/lock/bin/uv pip compile --quiet --universal --python-version 3
 TORCH := torch==2.13.0 accelerate==1.15.0 bitsandbytes==0.50.2 \
 	"triton==3.6.0; platform_system == 'Linux' and platform_machine == 'x86_64'"
 # A file shares its servers, browser and models.
-PYTEST := $(BIN)/python -m pytest --dist loadfile
+WORKERS := -n 2 --dist loadfile
 TORCH_TESTS := $(wildcard tests/test_torch*.py)
 OPPONENTS := bench/compare/requirements
 PAGE := src/inkstream/page/index.html
@@ -39,13 +39,12 @@ help:
 serve: .venv/.package $(PAGE)
 	@exec $(BIN)/python -m inkstream serve
 
-# On two cores: most tests wait for processes now and then, those with torch compute.
 test: lint web $(PAGE) .venv/.dev
 	scripts/browsers
 	scripts/prometheus >/dev/null
 	scripts/nginx
-	$(PYTEST) -n 3 $(addprefix --ignore=,$(TORCH_TESTS))
-	if $(BIN)/python -c 'import torch' 2>/dev/null; then OMP_NUM_THREADS=1 $(PYTEST) -n 2 $(TORCH_TESTS); fi
+	$(BIN)/python -m pytest $(WORKERS) $(addprefix --ignore=,$(TORCH_TESTS))
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(TORCH_TESTS); fi
 
 torch: .venv/.torch
 
