@@ -4,8 +4,8 @@
  */
 
 /**
- * `up`: away from the end, or to hold on to something. `down`: towards it. `end`: back to it. `press`: a mouse button or a finger is down
- * on the text, for a click, a selection or a drag. `release`: none is, and perhaps none was.
+ * `up`: away from the end, or to hold on to something. `down`: towards it. `end`: back to it. `press`: a mouse button
+ * or a finger is down on the text, for a click, a selection or a drag. `release`: none is, and perhaps none was.
  */
 export type Intent = 'up' | 'down' | 'end' | 'press' | 'release'
 
