@@ -51,11 +51,12 @@ TOP = f"{SCROLLER}.scrollTop"
 PROSE = "".join(
     " ".join(f"word{60 * paragraph + at}" for at in range(60)) + "\n\n" for paragraph in range(60)
 )
-# The first word of the line at the top of the view, and how far below that top its line begins.
+# The first word of the line at the top of the view, and how far below that top its line begins. (Where
+# lines begin is asked of the answer: a paragraph of it that is out of view has no place.)
 WORD_AT_TOP = f"""() => {{
     const view = {SCROLLER}.getBoundingClientRect()
-    const text = {SCROLLER}.querySelector('[data-testid=text] p').getBoundingClientRect()
-    const lineAt = below => document.caretRangeFromPoint(text.left + 1, view.top + below)
+    const answer = {SCROLLER}.querySelector('[data-testid=answer]').getBoundingClientRect()
+    const lineAt = below => document.caretRangeFromPoint(answer.left + 1, view.top + below)
     // Between two paragraphs there is none.
     const range = [20, 40].map(lineAt).find(({{ startContainer }}) => startContainer instanceof Text)
     const word = /^\\w+/.exec(range.startContainer.data.slice(range.startOffset))[0]
