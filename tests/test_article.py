@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from inkstream.ask import Ask
 from inkstream.engines.scripted import Script
 from inkstream.events import Kind, encode, framed, unframed
 from inkstream.pinning import events_of
+from tests.browsing import CHROMIUM
 from tests.live import Live, Proxy, serving
 
 ANSWER = "你好，世界。Hello, e.g. 3.14!\n\n```python\nprint('\\n')\n```\n👩‍👩‍👧‍👦 a\u2028line \u0085 “完”。"
@@ -393,12 +393,9 @@ def as_lf(text: str) -> str:
 
 @asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
-    """The system's Chromium."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next(filter(None, map(shutil.which, names)))
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = await playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         try:
             yield browser
         finally:
