@@ -26,6 +26,10 @@ ERRORS, EVERYTHING_BUT_PROMPTS = 1, 3
 HOST_CACHE_MIB = 512
 """Prompts of idle slots are kept in memory up to this size; llama.cpp's own default is 8 GiB."""
 
+LOOK_SECONDS = 1
+"""How soon a thread of the server that has nothing to send sees that its reader is gone; closing the server
+waits for it. Each look sends an empty comment. llama.cpp's own default is 30 s."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
@@ -115,6 +119,7 @@ def _params(xllamacpp: Any, launch: Launch, context: int, key: str) -> Any:
     params.ui = False
     params.endpoint_slots = True
     params.endpoint_props = False  # it would allow changing them
+    params.sse_ping_interval = LOOK_SECONDS
     params.verbosity = EVERYTHING_BUT_PROMPTS if launch.is_verbose else ERRORS
     params.n_parallel = launch.slots
     # A cache of its own for each slot: in a shared one, long answers end others for want of room.
