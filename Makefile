@@ -118,7 +118,7 @@ clean:
 	@touch $@
 
 web/node_modules/.installed: web/package-lock.json web/package.json scripts/npm requirements/node.txt
-	scripts/npm ci --no-audit --no-fund
+	scripts/npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(PAGE): web/node_modules/.installed $(WEB)
