@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models
 
 from inkstream.engines import Chunk, Emitted
-from inkstream.engines.torch.text import Answer, Pieces
+from inkstream.engines.torch.text import Answer, Pieces, Texts
 from inkstream.errors import EngineFailed
 from tests.qwen2_gguf import SAID, VOCABULARY, load_ranks
 from tests.tiny_models import tokenizer
@@ -36,7 +36,7 @@ def byte_ids() -> list[int]:
 def spoken(
     tokens: Tokenizer, ids: list[int], stops: tuple[str, ...] = (), emitted: Emitted | None = None
 ) -> list[Chunk]:
-    answer = Answer(tokens, stops, emitted or Emitted())
+    answer = Answer(Texts(tokens), stops, emitted or Emitted())
     chunks = []
     for id in ids:
         answer.feed(id)
@@ -84,10 +84,35 @@ def test_ids_at_random_survive_and_go_on_from_anywhere(
         assert emitted.text + text_of(rest) == text_of(whole), f"seed {seed}, cut {cut}"
 
 
+@pytest.fixture(scope="module")
+def nothing_known(qwen2_tokens: Tokenizer) -> Texts:
+    """The same tokens, each to be decoded beside the others."""
+    decoded = Tokenizer.from_str(qwen2_tokens.to_str())
+    decoded.decoder = decoders.Sequence([decoders.ByteLevel()])
+    return Texts(decoded)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_looked_up_is_what_is_decoded(
+    qwen2_tokens: Tokenizer, nothing_known: Texts, byte_ids: list[int], seed: int
+) -> None:
+    draw = random.Random(seed)
+    kinds = ([IM_END], byte_ids, byte_ids[0x80:], range(VOCABULARY), range(VOCABULARY))
+    ids = [draw.choice(draw.choice(kinds)) for _ in range(400)]
+    looked_up, decoded = Pieces(Texts(qwen2_tokens)), Pieces(nothing_known)
+    assert [looked_up.feed(id) for id in ids] == [decoded.feed(id) for id in ids], f"seed {seed}"
+
+
+def test_a_decoder_that_looks_at_a_tokens_place_is_asked_for_each() -> None:
+    tokens = Tokenizer(models.WordLevel({"▁ink": 0, "▁stream": 1}, "▁ink"))
+    tokens.decoder = decoders.Metaspace()
+    assert text_of(spoken(tokens, [0, 1, 0])) == "ink stream ink"
+
+
 def test_bytes_that_are_no_character_do_not_wait_for_ever(
     qwen2_tokens: Tokenizer, byte_ids: list[int]
 ) -> None:
-    pieces = Pieces(qwen2_tokens)
+    pieces = Pieces(Texts(qwen2_tokens))
     said = [pieces.feed(byte_ids[0x80]) for _ in range(40)]
     assert "".join(said).count("\ufffd") >= 30
 
@@ -109,7 +134,7 @@ def test_a_stop_string_ends_at_every_border_of_tokens(qwen2_tokens: Tokenizer, b
 def test_only_what_may_become_a_stop_string_is_held_back(
     qwen2_tokens: Tokenizer, byte_ids: list[int]
 ) -> None:
-    answer = Answer(qwen2_tokens, ("END",), Emitted())
+    answer = Answer(Texts(qwen2_tokens), ("END",), Emitted())
     shown = []
     for letter in "aENxEND":
         answer.feed(byte_ids[ord(letter)])
@@ -121,7 +146,7 @@ def test_only_what_may_become_a_stop_string_is_held_back(
 
 def test_ids_of_another_text_are_refused(qwen2_tokens: Tokenizer) -> None:
     with pytest.raises(EngineFailed) as refused:
-        Answer(qwen2_tokens, (), Emitted("hello", tuple(qwen2_tokens.encode("other").ids)))
+        Answer(Texts(qwen2_tokens), (), Emitted("hello", tuple(qwen2_tokens.encode("other").ids)))
     assert refused.value.code == "bad_seam"
 
 

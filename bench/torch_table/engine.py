@@ -15,7 +15,7 @@ from inkstream import collector
 from inkstream.engines import Chunk, Emitted, Finish, Progress, Prompt, Request, Sampling
 from inkstream.engines.torch.engine import Launch, TorchEngine
 from inkstream.engines.torch.rules import Rules
-from inkstream.engines.torch.text import Pieces
+from inkstream.engines.torch.text import Pieces, Texts
 from torch_table.core import Figures
 from torch_table.driving import Ruled, greedy, mixed, percentile
 from torch_table.place import Place
@@ -188,7 +188,7 @@ def _seam(engine: TorchEngine, whole: Heard, emitted: Emitted, rest: Heard) -> S
     """Well-formed: all ids together spell what was shown before and behind, and their number is right."""
     assert emitted.ids is not None
     text, ids = emitted.text + rest.text, [*emitted.ids, *rest.ids]
-    pieces = Pieces(engine._ready().model.chat.tokenizer)
+    pieces = Pieces(Texts(engine._ready().model.chat.tokenizer))
     spelled = "".join(map(pieces.feed, ids))
     finish, undisturbed = rest.finish, whole.finish
     problems = []

@@ -34,7 +34,7 @@ from inkstream.engines.torch.loading import Launch, Loaded, load_all
 from inkstream.engines.torch.rules import Rules
 from inkstream.engines.torch.scheduler import End, Likelihood, Scheduler, Sequence, Written
 from inkstream.engines.torch.speculation import Gate
-from inkstream.engines.torch.text import Answer
+from inkstream.engines.torch.text import Answer, Texts
 from inkstream.engines.torch.worker import News, Worker
 from inkstream.errors import EngineFailed, EngineLost
 
@@ -116,6 +116,7 @@ class _Core:
 
     def __init__(self, launch: Launch, loaded: Loaded, lost: Callable[[Status], None]) -> None:
         self.model, self._lost = loaded.model, lost
+        self._texts = Texts(loaded.model.chat.tokenizer)
         self.calls: dict[Sequence, _Call] = {}
         self.capabilities = loaded.capabilities
         self._places = self.capabilities.slots + launch.queue
@@ -163,7 +164,7 @@ class _Core:
             raise EngineFailed(f"{len(self.calls)} answers wait already.", code="queue_full", retryable=True)
         ids = self.model.chat.encode(emitted.text) if emitted.ids is None else list(emitted.ids)
         self._checked(ids, "bad_seam", "The ids of the seam are not of this model.")
-        answer = Answer(self.model.chat.tokenizer, request.sampling.stop, Emitted(emitted.text, tuple(ids)))
+        answer = Answer(self._texts, request.sampling.stop, Emitted(emitted.text, tuple(ids)))
         wanted = request.sampling.over(self.capabilities.defaults)
         room = self.capabilities.context_length - len(prompt)
         # What was emitted before may be more tokens than its ids where those come from its text.

@@ -12,25 +12,50 @@ from collections.abc import Iterable
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
+from tokenizers.decoders import ByteLevel, DecodeStream
 
 from inkstream.engines import Chunk, Emitted
 from inkstream.engines.stops import StopMatcher
 from inkstream.errors import EngineFailed
 
+REPLACEMENT = "\ufffd"
 HELD_TOKENS = 8
 """More than this for one character are no character: the longest has four bytes."""
 
 
-class Pieces:
-    """The text of one token after the other. A piece is empty while a character is incomplete."""
+class Texts(dict[int, str]):
+    """The text of each token that has one whatever stands beside it, looked up when it is first asked for.
+
+    Empty for what ends or begins inside a character and for control tokens; for all of them where the decoder
+    is not one of bytes, since it may then treat a token by its place.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        super().__init__()
+        self.tokenizer = tokenizer
+        self._is_byte_level = isinstance(tokenizer.decoder, ByteLevel)
+
+    def __missing__(self, id: int) -> str:
+        text: str = self.tokenizer.decode([id], skip_special_tokens=True) if self._is_byte_level else ""
+        self[id] = "" if REPLACEMENT in text else text
+        return self[id]
+
+
+class Pieces:
+    """The text of one token after the other. A piece is empty while a character is incomplete.
+
+    Between two characters a token with a text of its own is looked up, a third of the work of decoding it.
+    The stream need not hear of it: what it decodes next begins between two characters too.
+    """
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts, self._tokenizer = texts, texts.tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
         self._held: list[int] = []
 
     def feed(self, id: int) -> str:
+        if not self._held and (text := self._texts[id]):
+            return text
         piece: str | None = self._stream.step(self._tokenizer, id)
         if piece is None:
             self._held.append(id)
@@ -49,8 +74,8 @@ class Answer:
     the same text. Raises EngineFailed where the ids of the seam do not spell its text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Iterable[str], emitted: Emitted) -> None:
-        self._pieces = Pieces(tokenizer)
+    def __init__(self, texts: Texts, stops: Iterable[str], emitted: Emitted) -> None:
+        self._pieces = Pieces(texts)
         self._stops = StopMatcher(tuple(stops), emitted.text)
         self._unseen: deque[tuple[int, int, dict[str, Any] | None]] = deque()
         text = "".join(map(self._pieces.feed, emitted.ids or ()))
