@@ -10,6 +10,7 @@ import pytest
 from inkstream.engines.torch.cache import PAGE, SCRATCH, OutOfPages, Pages, extend_names, pages_for
 from inkstream.engines.torch.rules import Rules
 from inkstream.engines.torch.scheduler import Drawn, Limits, Scheduler, Sequence, Step
+from inkstream.engines.torch.speculation import WIDTH, Gate
 
 
 def sequence_of(length: int, new: int, seed: int = 0, stops: frozenset[int] = frozenset()) -> Sequence:
@@ -249,3 +250,16 @@ def test_names_differ_with_anything_before_them() -> None:
     assert pages_for(0) == 0
     assert pages_for(PAGE) == 1
     assert pages_for(PAGE + 1) == 2
+
+
+def test_steps_that_had_no_drafts_to_give_end_the_speculation() -> None:
+    """They take as long as those that had some."""
+    gate = Gate(WIDTH, lambda rows, width: 1.0 if width == 1 else 1.5)
+    scheduler = Scheduler(Pages(100), Limits(1, width=WIDTH), gate)
+    scheduler.add(sequence_of(5, 400))
+    widths = []
+    while (step := scheduler.plan()) is not None:
+        scheduler.receive(step, Drawn([[1]], drafted=[0] if step.width > 1 else []))
+        widths.append(step.width)
+    assert len(widths) == 400
+    assert 1 <= widths[100:].count(WIDTH) <= 30, "now and then it looks again"

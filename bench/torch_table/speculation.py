@@ -18,7 +18,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def guesses(place: Place) -> Iterator[Figures]:
-    """Steps with drafts beside steps without, and from which accepted share on they are worth it. The model
+    """Steps with drafts beside steps without, and from how many tokens a row on they are worth it. The model
     itself as the one that drafts is always right, and as slow as one can be."""
     scale, weights = place.scale, place.weights
     kinds: dict[str, Weights | None] = {"ngram": None, "the model itself": weights}
@@ -27,9 +27,8 @@ def guesses(place: Place) -> Iterator[Figures]:
         figures: Figures = {}
         for rows in (count for count in ROWS if count <= max(scale.lever_sizes)):
             plain, drafted = bench.runner.seconds(rows, 1), bench.runner.seconds(rows, WIDTH)
-            worth = (drafted / plain - 1) / (WIDTH - 1)
             figures[f"{rows} rows"] = {
-                "plain_ms": 1e3 * plain, "drafted_ms": 1e3 * drafted, "worth_from_share": worth
+                "plain_ms": 1e3 * plain, "drafted_ms": 1e3 * drafted, "worth_from_tokens": drafted / plain
             }  # fmt: skip
         for count in scale.lever_sizes:
             figures[str(count)] = bench.generate(place.prompts(count), scale.new, greedy)

@@ -208,15 +208,14 @@ class Scheduler:
             self._preempt(sequence)
 
     def _learn(self, step: Step, drawn: Drawn) -> None:
-        accepted = 0
-        for sequence, tokens, drafted in zip(step.writers, drawn.tokens, drawn.drafted, strict=True):
+        for sequence, written, drafted in zip(step.writers, drawn.tokens, drawn.drafted, strict=True):
             sequence.drafted += drafted
-            sequence.accepted += len(tokens) - 1
-            accepted += len(tokens) - 1
+            sequence.accepted += len(written) - 1
+        rows, tokens = len(drawn.tokens), sum(map(len, drawn.tokens))
         self.drafted += sum(drawn.drafted)
-        self.accepted += accepted
+        self.accepted += tokens - rows
         if self.gate is not None:
-            self.gate.learn(sum(drawn.drafted), accepted)
+            self.gate.learn(rows, tokens)
 
     def _take(self, sequence: Sequence, tokens: Items[int]) -> tuple[Items[int], End | None]:
         """Append the tokens up to one that ends the answer."""

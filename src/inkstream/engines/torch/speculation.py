@@ -17,14 +17,15 @@ WIDTH = 8
 LONGEST, SHORTEST = 3, 2
 """Tokens that must have been there before, for what came behind them to be a draft."""
 
-OPENS, CLOSES = 1.1, 0.95
+OPENS, CLOSES = 1.05, 0.95
 """A step with drafts must be so many times as good as one without. Between the two all stays as it is."""
 
-MEMORY = 256
-"""Drafts over which the accepted share is averaged."""
+MEMORY_ROWS, MEMORY_STEPS = 10, 4
+"""Over how many is averaged, at least, how many tokens a row gets in a step with drafts. Texts begin to
+repeat themselves and cease to: a longer memory misses more than it saves (bench/torch.md)."""
 
-PROBE = 64
-"""Steps without drafts, after which one with drafts tells whether they have become better."""
+PROBES = 0.04
+"""The share of the time in which drafts are tried that do not pay, to see whether they do again."""
 
 
 def lookup(ids: Sequence[int], most: int) -> list[int]:
@@ -42,15 +43,16 @@ def lookup(ids: Sequence[int], most: int) -> list[int]:
 
 
 class Gate:
-    """Whether to speculate, step by step: as long as it is faster, by measured times and accepted drafts.
+    """Whether to speculate, step by step: as long as it is faster, by measured times and what came of drafts.
 
-    ``seconds`` tells what a step takes with so many rows of such a width, infinity where there is none.
+    ``seconds`` tells what a step takes with so many rows of such a width, infinity where there is none. A row
+    that is given no drafts takes as long, so it is tokens that are counted and not the accepted share.
     """
 
     def __init__(self, width: int, seconds: Callable[[int, int], float]) -> None:
         self._width, self._seconds = width, seconds
         self._speed_of: dict[int, float] = {}
-        self._share = 0.5
+        self._tokens = (1 + width) / 2  # of a row in a step with drafts
         self._is_open = True
         self._shut_steps = 0
 
@@ -60,7 +62,7 @@ class Gate:
         if not gain:
             return 1
         self._is_open = gain > (CLOSES if self._is_open else OPENS)
-        if self._is_open or self._shut_steps >= PROBE:
+        if self._is_open or self._shut_steps * PROBES >= 1 / self._speed(rows) - 1:
             self._shut_steps = 0
             return self._width
         self._shut_steps += 1
@@ -68,12 +70,11 @@ class Gate:
 
     def gain(self, rows: int) -> float:
         """Tokens a second with drafts, divided by those without."""
-        return (1 + self._share * (self._width - 1)) * self._speed(rows)
+        return self._tokens * self._speed(rows)
 
-    def learn(self, drafted: int, accepted: int) -> None:
-        """What came of a step."""
-        if drafted:
-            self._share += (accepted / drafted - self._share) * min(1.0, drafted / MEMORY)
+    def learn(self, rows: int, tokens: int) -> None:
+        """What came of a step with drafts: so many rows wrote so many tokens."""
+        self._tokens += (tokens / rows - self._tokens) * min(1 / MEMORY_STEPS, rows / MEMORY_ROWS)
 
     def _speed(self, rows: int) -> float:
         """Steps a second with drafts, divided by those without."""
