@@ -80,7 +80,7 @@ class Settings:
     threads: int = _setting(
         0,
         "CPU threads of the engine, 0 for all cores but one",
-        "引擎使用的 CPU 线程数,0 表示留出一个核心，其余全用",
+        "引擎使用的 CPU 线程数，0 表示留出一个核心，其余全用",
         at_least=0,
     )
     gpu_layers: int = _setting(
