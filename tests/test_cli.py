@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkstream import flags
+from inkstream import config, flags
 from inkstream.commands import COMMANDS
 from inkstream.config import settings_fields
+from inkstream.errors import ConfigError
 from inkstream.words import Words, columns, language, wrap
 
 ROOT = Path(__file__).parent.parent
@@ -133,6 +134,35 @@ def test_a_malformed_value_is_named_with_where_it_came_from(environ: dict[str, s
     assert "'prot'" in refusal(inkstream(environ, "serve", folder=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patience-seconds", "inf"),
+        ("data-dir", ""),
+        ("data-dir", "~nobody-of-this-name/data"),
+        ("port", 80.5),
+        ("port", float("inf")),
+        ("hosts", {}),
+    ],
+)
+def test_what_only_looks_like_a_value_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"--{name} has value .* Not a valid"):
+        config.load({name.replace("-", "_"): value})
+
+
+def test_a_settings_file_may_begin_with_the_mark_that_windows_editors_write(tmp_path: Path) -> None:
+    (tmp_path / "inkstream.toml").write_bytes(b"\xef\xbb\xbfport = 81\n")
+    assert config.load({}, {}, tmp_path).port == 81
+
+
+def test_a_working_folder_that_is_gone_is_no_settings_file(environ: dict[str, str], tmp_path: Path) -> None:
+    command = f"mkdir gone; cd gone; rmdir ../gone; exec {sys.executable} -m inkstream users list"
+    answer = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
 def test_listening_beyond_loopback_without_a_key_is_refused_with_a_key_to_use(
     environ: dict[str, str],
 ) -> None:
@@ -158,6 +188,20 @@ def test_a_data_folder_that_cannot_be_written_is_refused(environ: dict[str, str]
     said = refusal(inkstream(environ, "serve", "--data-dir", str(tmp_path / "file" / "data")))
     assert str(tmp_path / "file") in said
     assert "--data-dir" in said
+
+
+def test_the_doctor_looks_further_than_a_data_folder_that_is_a_file(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "data").write_text("")
+    findings = findings_of(inkstream(environ, "doctor", "--json"))
+    assert findings["folder"]["level"] == "fail"
+    assert "mirrors" in findings
+
+
+def test_a_refusal_without_a_command_to_run_points_at_none(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "data" / "accounts.db").mkdir(parents=True)
+    assert "→" not in refusal(inkstream(environ, "serve"))
 
 
 def findings_of(answer: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:

@@ -67,7 +67,7 @@ def _refuse_what_cannot_work(settings: Settings, say: Words) -> None:
     subject = Subject(settings, os.environ, say)
     for finding in examine(subject, BEFORE_SERVING):
         if finding.level == "fail":
-            raise ConfigError(f"{finding.text}\n  → {finding.fix}")
+            raise ConfigError(finding.text + (f"\n  → {finding.fix}" if finding.fix else ""))
 
 
 def serve(arguments: Namespace, say: Words) -> int:

@@ -26,6 +26,7 @@ from inkstream.supervised import Supervised
 GRACE_SECONDS = 1  # for requests under way; the supervisor's patience, twice that, is for the clean-up too
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 64 * 1024
+LONGEST_TIMEOUT_MS = 2**31 - 1  # that a socket option can hold
 
 
 class Server(uvicorn.Server):
@@ -150,7 +151,7 @@ def listen(settings: Settings) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             # Inherited too: it ends connections whose reader takes nothing, whatever is being sent.
-            milliseconds = int(settings.patience_seconds * 1000)
+            milliseconds = min(int(settings.patience_seconds * 1000), LONGEST_TIMEOUT_MS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         return sock
     except OSError as error:
