@@ -345,11 +345,22 @@ async def test_a_bad_question_is_refused_by_name_and_costs_nothing(
         assert (await http.get(f"/api/chats/{chat}")).json()["messages"] == []
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_a_body_that_does_not_say_it_is_json_is_told_how(kind: str, tmp_path: Path) -> None:
+    async with serving(tmp_path) as live, client(live) as http:
+        reply = await http.post("/api/chats", content=b"{}", headers={"Content-Type": kind})
+    assert (reply.status_code, error_of(reply)) == (400, "invalid_parameter")
+    assert "Content-Type: application/json" in reply.json()["error"]["message"]
+
+
 async def test_a_body_that_is_no_json_or_too_large_is_named(tmp_path: Path) -> None:
     async with serving(tmp_path, body_kib=1) as live, client(live) as http:
         as_json = {"Content-Type": "application/json"}
         reply = await http.post("/api/chats", content=b'{"title": ', headers=as_json)
         assert (reply.status_code, error_of(reply)) == (400, "bad_json")
+        assert "not valid JSON" in reply.json()["error"]["message"]
+        reply = await http.post("/v1/chat/completions", content=b'{"title": ', headers=as_json)
+        assert (reply.json()["error"]["code"], reply.json()["error"]["param"]) == ("bad_json", None)
         reply = await http.post("/api/chats", content=b"\xff\xfe", headers=as_json)
         assert reply.status_code == 400
         reply = await http.post("/api/chats", content=b'"%s"' % (b"x" * 2000), headers=as_json)
@@ -612,6 +623,9 @@ async def test_the_docs_and_what_they_load_want_the_key(tmp_path: Path) -> None:
 async def test_the_description_and_the_health_are_there(tmp_path: Path) -> None:
     async with serving(tmp_path) as live, client(live) as http:
         assert (await http.get("/readyz")).status_code == 200
+        for path in ("/healthz", "/readyz"):
+            reply = await http.head(path)
+            assert (reply.status_code, reply.content) == (200, b"")
         assert "/api/chats/{chat}/messages" in (await http.get("/openapi.json")).json()["paths"]
     async with serving(tmp_path, Script(load_seconds=60)) as live, client(live) as http:
         reply = await http.get("/readyz")

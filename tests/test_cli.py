@@ -242,6 +242,15 @@ def test_a_terminal_without_han_characters_gets_question_marks(environ: dict[str
     assert findings_of(inkstream(environ, "doctor", "--json"))["locale"]["level"] == "ok"
 
 
+def test_an_interrupt_before_the_command_is_loaded_leaves_no_traceback(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "webbrowser.py").write_text("raise KeyboardInterrupt\n")
+    path = os.pathsep.join([str(tmp_path), environ.get("PYTHONPATH", "")])
+    answer = inkstream(environ | {"PYTHONPATH": path}, "doctor")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "")
+
+
 def test_a_reader_that_has_seen_enough_causes_no_complaint(environ: dict[str, str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
