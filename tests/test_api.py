@@ -508,8 +508,15 @@ async def test_a_link_may_lead_to_the_page_from_anywhere(tmp_path: Path) -> None
         assert (await http.get("/", headers=headers)).status_code in (200, 503)
 
 
-async def test_a_named_origin_may_ask_and_no_other_is_told_that_it_may(tmp_path: Path) -> None:
-    async with serving(tmp_path, cors_origins=("https://friend.example",)) as live, client(live) as http:
+async def test_all_origins_at_once_are_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Name each origin"):
+        async with serving(tmp_path, cors_origins=("*",)):
+            pass
+
+
+@pytest.mark.parametrize("named", ["https://friend.example", "https://friend.example/"])
+async def test_a_named_origin_may_ask_and_no_other_is_told_that_it_may(named: str, tmp_path: Path) -> None:
+    async with serving(tmp_path, cors_origins=(named,)) as live, client(live) as http:
         headers = {"Origin": "https://friend.example", "Access-Control-Request-Method": "POST"}
         reply = await http.options("/api/chats", headers=headers)
         assert reply.headers["access-control-allow-origin"] == "https://friend.example"

@@ -150,6 +150,12 @@ def test_what_only_looks_like_a_value_is_refused(name: str, value: object) -> No
         config.load({name.replace("-", "_"): value})
 
 
+@pytest.mark.parametrize("name", ["public_url", "traces"])
+def test_an_address_is_one_with_its_scheme(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"'chat\.example\.org'\. Not an http:// or https:// address"):
+        config.load({name: "chat.example.org"})
+
+
 def test_a_settings_file_may_begin_with_the_mark_that_windows_editors_write(tmp_path: Path) -> None:
     (tmp_path / "inkstream.toml").write_bytes(b"\xef\xbb\xbfport = 81\n")
     assert config.load({}, {}, tmp_path).port == 81

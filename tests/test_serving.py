@@ -168,6 +168,24 @@ async def test_a_damaged_database_is_refused_by_name_with_the_ways_out(name: str
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("command", "url"),
+    [
+        ("serve", "http://127.0.0.1:none"),
+        ("serve", "http://"),
+        ("serve", "tcp://127.0.0.1:99999"),
+        ("engine", "tcp://127.0.0.1:none"),
+        ("engine", "http://127.0.0.1:8001"),
+    ],
+)
+async def test_an_engine_url_that_is_none_is_refused(command: str, url: str, tmp_path: Path) -> None:
+    here = ("--port", "0") if command == "serve" else ("--engine", "scripted")
+    code, out, err = await finished(tmp_path, command, "--engine-url", url, *here)
+    assert (code, out) == (2, "")
+    assert f"engine URL '{url}' is not of the form tcp://ADDRESS:PORT" in err
+    assert ".py" not in err
+
+
 async def test_what_people_say_is_for_the_owner_of_the_folder_alone(tmp_path: Path) -> None:
     async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as server:
         await address_of(server)

@@ -60,7 +60,7 @@ def back_up(folder: Path, target: Path) -> None:
     with _translated(target), _created(target) as file, _workshop(target.parent) as work:
         with _snapshot(folder) as sources:
             for part, source in sources.items():
-                with _named(folder / part.file):
+                with _undamaged(folder / part.file):
                     database.require_known(source, folder / part.file, part.newest)
                     _copy(source, work / part.file)
         if (choice := chosen.read(folder)) is not None:
@@ -110,9 +110,18 @@ def _snapshot(folder: Path) -> Iterator[dict[Part, sqlite3.Connection]]:
 def _named(path: Path) -> Iterator[None]:
     """What goes wrong in a database is said of it, not of the backup."""
     try:
-        yield
+        with _undamaged(path):
+            yield
     except sqlite3.OperationalError as error:
         raise LogUnwritable(f"{path}: {error}") from error
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError:  # which is a DatabaseError too
+        raise
     except sqlite3.DatabaseError as error:
         raise database.damaged(path, error) from error
 

@@ -242,10 +242,10 @@ class Settings:
             raise ConfigError(
                 f"{env_name('device')} has value '{self.device}'. Write auto, cpu, mps, cuda or cuda:1."
             )
-        if self.traces and not self.traces.startswith(("http://", "https://")):
-            raise ConfigError(
-                f"{env_name('traces')} has value {self.traces!r}. Not an http:// or https:// address."
-            )
+        for name in ("public_url", "traces"):
+            url = getattr(self, name)
+            if url and not url.startswith(("http://", "https://")):
+                raise ConfigError(f"{env_name(name)} has value {url!r}. Not an http:// or https:// address.")
         object.__setattr__(self, "base_path", normal_base_path(self.base_path))
         self._check_proxies()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -108,12 +109,16 @@ class Gateway:
 def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:
     """The engine at ``engine_url``: one of ours behind its link, or a llama-server. Raises ConfigError."""
     url = settings.engine_url
-    if url.startswith(("http://", "https://")):
-        return LlamaEngine.remote(url, settings.engine_key, settings.model)
     try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return LlamaEngine.remote(url, settings.engine_key, settings.model)
         return LinkEngine(url, settings.engine_key)
     except ValueError as error:
-        raise ConfigError(f"{error}, nor http://ADDRESS:PORT of a llama-server.") from error
+        raise ConfigError(
+            f"engine URL {url!r} is not of the form tcp://ADDRESS:PORT,"
+            " nor http://ADDRESS:PORT of a llama-server."
+        ) from error
 
 
 def _connected(engine: LinkEngine | LlamaEngine) -> AbstractAsyncContextManager[Engine]:

@@ -58,11 +58,13 @@ def routed(services: Services) -> Described:
 def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
     """What a request goes through before any route, outermost last. All of it is plain ASGI."""
     settings = services.settings
+    if "*" in settings.cors_origins:
+        raise ConfigError("INKSTREAM_CORS_ORIGINS has value '*'. Name each origin: https://other.example")
     app = Guard(BodyLimit(app, settings), settings, services.door, services.errors)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
-            allow_origins=list(settings.cors_origins),
+            allow_origins=[origin.rstrip("/") for origin in settings.cors_origins],
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["Retry-After"],
