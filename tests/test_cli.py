@@ -139,6 +139,7 @@ def test_a_malformed_value_is_named_with_where_it_came_from(environ: dict[str, s
     [
         ("patience-seconds", "inf"),
         ("data-dir", ""),
+        ("data-dir", "a\0b"),
         ("data-dir", "~nobody-of-this-name/data"),
         ("port", 80.5),
         ("port", float("inf")),
@@ -224,6 +225,13 @@ def test_the_doctor_says_what_to_do_about_everything_that_is_not_well(environ: d
     assert findings["llama"]["level"] == "ok"
 
 
+def test_the_doctor_finds_a_variable_with_a_slip_in_its_name(environ: dict[str, str]) -> None:
+    assert "settings" not in findings_of(inkstream(environ, "doctor", "--json"))
+    finding = findings_of(inkstream(environ | {"INKSTREAM_USR_RUNS": "4"}, "doctor", "--json"))["settings"]
+    assert (finding["level"], finding["text"]) == ("warn", "INKSTREAM_USR_RUNS is no setting")
+    assert "INKSTREAM_USER_RUNS" in finding["fix"]
+
+
 def test_the_doctor_prints_the_same_findings_for_people(environ: dict[str, str]) -> None:
     told = inkstream(environ, "doctor").stdout
     for check in findings_of(inkstream(environ, "doctor", "--json")):
@@ -264,6 +272,17 @@ def test_a_reader_that_has_seen_enough_causes_no_complaint(environ: dict[str, st
         command = [sys.executable, "-m", "inkstream", "doctor", "--json"]
         answer = subprocess.run(command, env=environ, stdout=closed, stderr=subprocess.PIPE, check=False)
     assert (answer.returncode, answer.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(("to", "code"), [(">&-", 0), (">/dev/full", 1), (">&- 2>&-", 0)])
+def test_output_that_goes_nowhere_leaves_no_traceback(environ: dict[str, str], to: str, code: int) -> None:
+    command = f"exec {sys.executable} -m inkstream users list {to}"
+    answer = subprocess.run(
+        ["/bin/sh", "-c", command], env=environ, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == code
+    assert "Traceback" not in answer.stderr
+    assert ("No space left" in answer.stderr) == (code == 1)
 
 
 def test_the_settings_page_is_up_to_date() -> None:

@@ -357,7 +357,7 @@ def _as(kind: Any, value: Any) -> Any:
     if kind is bool:
         return _as_bool(value)
     if kind is Path:
-        if not value:  # which Path takes for the working folder
+        if not value or "\0" in str(value):  # Path takes nothing for the working folder
             raise ValueError
         return Path(value).expanduser().absolute()
     if kind in (int, float):

@@ -57,7 +57,7 @@ def create_private(path: Path) -> None:
 
 def damaged(path: Path, error: Exception) -> LogError:
     return LogError(
-        f"{path} is damaged: {error}. Move it away, or restore a backup into another folder:"
+        f"{path} is damaged: {error}. Restore a backup into another folder, or begin with an empty one:"
         " inkstream restore FILE --data-dir FOLDER",
         code="log_damaged",
     )
