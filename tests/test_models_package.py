@@ -221,7 +221,9 @@ async def test_offline_the_stand_in_answers_if_it_is_here(tmp_path: Path) -> Non
     async with fake_hub() as hub:
         here = world(tmp_path, hub)
         with_package(here, tmp_path)
-        assert (await here.refusal(is_default=True, offline=True)).code == "model_offline"
+        refusal = await here.refusal(is_default=True, offline=True)
+        assert refusal.code == "model_offline"
+        assert "'tiny'" in refusal.message, "which is what was asked for"
         await here.fetch(FALLBACK)
         model = await here.fetch(is_default=True, offline=True)
         offer(hub)
