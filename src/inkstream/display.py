@@ -43,7 +43,7 @@ class Progress:
         self._width = columns(line)
 
     def _is_news(self, download: Download) -> bool:
-        what = download.note or f"{download.file} {download.source} {download.share == 1}"
+        what = self._note(download) or f"{download.file} {download.source} {download.share == 1}"
         now = time.monotonic()
         if what == self._said and now - self._said_at < LINE_SECONDS:
             return False
@@ -51,9 +51,12 @@ class Progress:
         return True
 
     def _line(self, download: Download) -> str:
-        if download.note:
-            return f"{download.file}: {download.note}"
+        if note := self._note(download):
+            return f"{download.file}: {note}"
         return "  ".join(part for part in self._parts(download) if part)
+
+    def _note(self, download: Download) -> str:
+        return self.say(download.note["en"], download.note["zh"]) if download.note else ""
 
     def _parts(self, download: Download) -> tuple[str, ...]:
         total = f" / {size(download.total_bytes)}" if download.total_bytes else ""

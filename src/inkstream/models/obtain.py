@@ -144,7 +144,8 @@ class _Fetcher:
         """
         sources = hubs(self._environ)
         meter = Meter(self._on_progress, wish.name)
-        meter.note(f"asking {' and '.join(hub.host for hub in sources)}")
+        hosts = [hub.host for hub in sources]
+        meter.note(f"asking {' and '.join(hosts)}", f"正在询问 {'、'.join(hosts)}")
         tasks = [asyncio.create_task(self._probe(client, hub, wish, meter)) for hub in sources]
         try:
             await asyncio.wait(tasks, timeout=self._patience.probe_seconds)
@@ -172,13 +173,16 @@ class _Fetcher:
             except TimeoutError as error:
                 raise SourceFailed(f"no answer within {patience.probe_seconds:g} s") from error
             except httpx.HTTPError as error:
-                raise SourceFailed(describe(error)) from error
+                raise SourceFailed(describe(error)[0]) from error
             except Interrupted as error:
                 failures += 1
                 pause = error.pause(failures, patience)
                 if failures == PROBE_ATTEMPTS or pause > patience.longest_wait_seconds:
                     raise SourceFailed(error.reason) from error
-                meter.note(f"{error.reason}; asking again in {pause:.0f} s")
+                meter.note(
+                    f"{error.reason}; asking again in {pause:.0f} s",
+                    f"{error.reason_zh}，{pause:.0f} 秒后再问",
+                )
             await asyncio.sleep(pause)
 
     async def _take(self, client: httpx.AsyncClient, wish: Wish, offer: Offer) -> Model:
