@@ -214,7 +214,7 @@ def _fit(found: Model, settings: Settings, say: Words) -> Finding:
     shorter = (f"--context {fitting}, ", f"改用 --context {fitting}、") if fitting else ("", "")
     fix = say(
         f"{shorter[0]}fewer --slots, or a smaller model (inkstream models)",
-        f"{shorter[1]}减少 --slots，或换小一些的模型（见 inkstream models）",
+        f"{shorter[1]}减小 --slots，或换小一些的模型（见 inkstream models）",
     )
     return Finding("memory", "warn", needed, fix)
 
@@ -253,7 +253,7 @@ def _cache_fit(takes: models.Footprint, settings: Settings, slots: int, free: in
     if fitting >= context:
         fix = say(
             f"about {fitting // context} answers of that length fit, others give way: fewer --slots",
-            f"约可容纳 {fitting // context} 个这样长的回答，其余会让位：减少 --slots",
+            f"约可容纳 {fitting // context} 个这样长的回答，超出的会被暂停；可减小 --slots",
         )
         return Finding("memory", "warn", needed, fix)
     fix = say(
@@ -272,7 +272,7 @@ def _needed(takes: models.Footprint, settings: Settings, slots: int, free: int, 
     )
     if context == settings.context:
         return text
-    return text + say("; the model has no longer context", "；模型的上下文最长如此")
+    return text + say("; the model has no longer context", "，已是该模型的上下文上限")
 
 
 def _checksum(found: Model, say: Words) -> Finding:

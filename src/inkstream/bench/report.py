@@ -125,7 +125,7 @@ def _method(result: Result, say: Words) -> str:
         f"median of {plan.rounds} rounds (least–most); {plan.tokens} tokens asked for per answer; "
         f"seed {plan.seed}, load processes: {plan.workers}",
         f"{plan.rounds} 轮的中位数（最小–最大）；每个回答请求 {plan.tokens} 个 token；"
-        f"随机种子 {plan.seed}，加载进程 {plan.workers} 个",
+        f"随机种子 {plan.seed}，压测进程 {plan.workers} 个",
     )
 
 
