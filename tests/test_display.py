@@ -13,8 +13,8 @@ from inkstream.models import Download, Row, rows
 from inkstream.words import Words, columns
 
 
-def download(done: int, *, note: dict[str, str] | None = None, source: str = "hub") -> Download:
-    return Download("tiny.gguf", source, done, 2_000_000, 500_000.0, 65.0, done / 2_000_000, note)
+def download(done: int, *, note: dict[str, str] | None = None) -> Download:
+    return Download("tiny.gguf", "hub", done, 2_000_000, 500_000.0, 65.0, done / 2_000_000, note)
 
 
 def note(en: str, zh: str = "") -> dict[str, str]:
