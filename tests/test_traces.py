@@ -161,7 +161,8 @@ async def test_a_failure_is_told_by_its_code(tmp_path: Path) -> None:
 async def test_a_collector_that_is_not_there_holds_nobody_up(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         async with serving(tmp_path, Script(), traces="http://127.0.0.1:9") as live, client(live) as http:
-            [_ async for _ in follow(http, (await ask(http))["run"]["id"])]
+            events = [event async for event in follow(http, (await ask(http))["run"]["id"])]
+            assert events[-1].event == "done"
             await live.until_idle()
 
 
