@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from inkstream import models
-from inkstream.display import Progress, aligned, clock, table
+from inkstream.display import Progress, clock, table
 from inkstream.models import Download, Row, rows
-from inkstream.words import Words, columns
+from inkstream.words import Words, aligned, columns
 
 
 def download(done: int, *, note: dict[str, str] | None = None) -> Download:
