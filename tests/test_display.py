@@ -59,7 +59,7 @@ def test_elsewhere_only_what_is_new_gets_a_line() -> None:
 
 def test_progress_speaks_chinese() -> None:
     assert "剩余 1:05" in shown(False, download(0), lang="zh")
-    assert "tiny.gguf: 正在询问" in shown(False, download(0, note=note("asking", "正在询问")), lang="zh")
+    assert "tiny.gguf: 正在查询" in shown(False, download(0, note=note("asking", "正在查询")), lang="zh")
 
 
 def test_a_clock_shows_minutes_and_seconds() -> None:

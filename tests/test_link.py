@@ -269,7 +269,7 @@ async def test_text_that_comes_before_a_failure_is_not_lost() -> None:
     "unencodable", [[Chunk("\ud83d", 1)], [Finish("stop", 1, 1, last=Chunk("\ud83d", 1))]]
 )
 async def test_what_cannot_be_encoded_fails_its_own_call_only(
-    unencodable: list[Chunk | Finish], caplog: pytest.LogCaptureFixture
+    unencodable: list[Chunk | Finish],
 ) -> None:
     puppet = Puppet()
     async with linked(puppet) as link:

@@ -97,9 +97,8 @@ async def test_an_answer_is_a_tree_of_spans_with_the_engines_timings(tmp_path: P
             [_ async for _ in follow(http, run)]
             await live.until_idle()
         tree = receiver.tree(run)
-    assert {name: len(spans) for name, spans in tree.items()} == {
-        **{"run": 1, "admission": 1, "attempt": 1, "prefill": 1, "decode": 1, "log": 1}
-    }
+    counts = {name: len(spans) for name, spans in tree.items()}
+    assert counts == {"run": 1, "admission": 1, "attempt": 1, "prefill": 1, "decode": 1, "log": 1}
     [root], [attempt], [log] = tree["run"], tree["attempt"], tree["log"]
     assert told(root)["gen_ai.usage.output_tokens"] == 20
     assert told(root)["gen_ai.request.model"] == "scripted"
