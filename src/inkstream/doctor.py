@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import hashlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
@@ -14,7 +13,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from inkstream import gpus, models, probe
 from inkstream.choice import TORCH_PACKAGES, choose
@@ -277,18 +275,12 @@ def _needed(takes: models.Footprint, settings: Settings, slots: int, free: int, 
 
 def _checksum(found: Model, say: Words) -> Finding:
     """Reads every byte. The expected sum is the one remembered when the file came, see ``Model``."""
-    digests = [_sha256(file) for file in found.files]
-    whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    whole = models.checksum(found)
     if whole == found.sha256:
         return Finding("checksum", "ok", f"SHA-256 {whole[:16]}…")
     text = say(f"{found.path} has changed since it came", f"{found.path} 的内容与下载时不同")
     fix = say("delete it, then: ", "删除后重新下载：") + f"inkstream pull {found.name}"
     return Finding("checksum", "fail", text, fix)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def network(subject: Subject) -> Iterator[Finding]:
