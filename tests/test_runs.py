@@ -40,6 +40,7 @@ from inkstream.log.sqlite import SqliteLog
 from inkstream.news import News
 from inkstream.runs import Runs
 from tests.reading import Inbox, Items, batches
+from tests.waiting import until
 
 GREEDY = Sampling(temperature=0)
 
@@ -657,13 +658,6 @@ async def test_the_housekeeping_outlives_its_own_failures(
 
         monkeypatch.setattr(w.history, "purge", failing)
         await until(lambda: rounds > 2)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something that sets no event of ours."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.001)
 
 
 # Conversations
