@@ -137,7 +137,7 @@ def _llama(subject: Subject) -> Iterator[Finding]:
         text = say(f"llama.cpp does not load: {error}", f"llama.cpp 无法加载：{error}")
         yield Finding("llama", "fail", text, f"{sys.executable} -m pip install --force-reinstall xllamacpp")
         return
-    names = ", ".join(f"{d.name} ({d.description}, {size(d.memory_total)})" for d in llama.devices)
+    names = ", ".join(f"{d.name} ({d.description}, {size(d.memory_bytes)})" for d in llama.devices)
     yield Finding("llama", "ok", f"llama.cpp (xllamacpp {llama.build}): {names}")
     yield from _gpu(subject, [device for device in llama.devices if device.kind != "CPU"])
 
