@@ -188,7 +188,9 @@ async def test_a_run_starts_writes_and_is_done(tmp_path: Path) -> None:
     assert events[-1].kind is Kind.DONE
     assert text_of(fold(events)) == "流式 text"
     assert events[-1].payload["usage"]["completion_tokens"] > 0
-    assert events[-1].payload["timings"]["first_token_seconds"] >= 0
+    timings = events[-1].payload["timings"]
+    parts = timings["first_token_seconds"] + timings["writing_seconds"]
+    assert parts == pytest.approx(timings["total_seconds"], abs=0.001)
     assert [e.seq for e in events] == list(range(1, len(events) + 1))
 
 
