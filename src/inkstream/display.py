@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TextIO
 
 from inkstream.models import Download, Row
 from inkstream.probe import size
-from inkstream.words import Words, columns, pad, wrap
+from inkstream.words import Words, aligned, columns, pad, wrap
 
 LINE_SECONDS = 10.0
 
@@ -99,8 +99,3 @@ def table(shown: list[Row], say: Words) -> str:
         for row in shown
     ]
     return aligned([head, *body])
-
-
-def aligned(lines: list[tuple[Any, ...]]) -> str:
-    widths = [max(columns(cell) for cell in column) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(pad, line, widths)).rstrip() for line in lines)

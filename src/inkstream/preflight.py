@@ -106,7 +106,7 @@ def port(subject: Subject) -> Iterator[Finding]:
         text = say(f"port {settings.port} needs root", f"端口 {settings.port} 需要 root 权限")
         yield Finding("port", "fail", text, "inkstream serve --port 8000")
     else:
-        text = say(f"cannot listen on {where}: {problem.strerror}", f"无法监听 {where}:{problem.strerror}")
+        text = say(f"cannot listen on {where}: {problem.strerror}", f"无法监听 {where}：{problem.strerror}")
         fix = say("--host takes an address of this machine", "--host 应为本机的地址")
         yield Finding("port", "fail", text, fix)
 
@@ -123,7 +123,7 @@ def folder(subject: Subject) -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        text = say(f"cannot write to {there}: {error.strerror}", f"无法写入 {there}:{error.strerror}")
+        text = say(f"cannot write to {there}: {error.strerror}", f"无法写入 {there}：{error.strerror}")
         yield Finding("folder", "fail", text, "inkstream serve --data-dir FOLDER")
         return
     if is_in_use(path):

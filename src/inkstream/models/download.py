@@ -216,7 +216,7 @@ async def _line_up(response: httpx.Response, remote: Remote, part: Part) -> None
         await part.restart()
         if changed:
             raise Interrupted("the file changed on the server", "服务器上的文件变了")
-        raise Interrupted("the server sent another range", "服务器发来的不是所要的部分")
+        raise Interrupted("the server sent another range", "服务器返回的不是请求的部分")
 
 
 def _require_size(size: str | None, remote: Remote) -> None:

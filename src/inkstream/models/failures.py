@@ -94,7 +94,7 @@ def describe(error: httpx.HTTPError) -> tuple[str, str]:
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return (
             f"{error}. Where a proxy opens TLS, let SSL_CERT_FILE name its certificate",
-            f"{error}。如果代理会解开 TLS，请用 SSL_CERT_FILE 指定它的证书",
+            f"{error}。如果代理会解密 TLS，请用 SSL_CERT_FILE 指定它的证书",
         )
     match error:
         case httpx.ConnectTimeout():

@@ -145,7 +145,7 @@ class _Fetcher:
         sources = hubs(self._environ)
         meter = Meter(self._on_progress, wish.name)
         hosts = [hub.host for hub in sources]
-        meter.note(f"asking {' and '.join(hosts)}", f"正在询问 {'、'.join(hosts)}")
+        meter.note(f"asking {' and '.join(hosts)}", f"正在查询 {'、'.join(hosts)}")
         tasks = [asyncio.create_task(self._probe(client, hub, wish, meter)) for hub in sources]
         try:
             await asyncio.wait(tasks, timeout=self._patience.probe_seconds)
@@ -181,7 +181,7 @@ class _Fetcher:
                     raise SourceFailed(error.reason) from error
                 meter.note(
                     f"{error.reason}; asking again in {pause:.0f} s",
-                    f"{error.reason_zh}，{pause:.0f} 秒后再问",
+                    f"{error.reason_zh}，{pause:.0f} 秒后再查询",
                 )
             await asyncio.sleep(pause)
 
