@@ -38,6 +38,7 @@ from inkstream.engines.llama_server import LlamaServer, read_header
 
 KEY = "bench"
 SEED = 7
+READER_ROUNDS = 3
 spawn = multiprocessing.get_context("spawn")
 
 
@@ -293,7 +294,7 @@ async def read_lines_with_httpx(url: str) -> int:
     return seen
 
 
-async def compare_readers(events: int, pause_seconds: float, rounds: int = 3) -> None:
+async def compare_readers(events: int, pause_seconds: float) -> None:
     ours, theirs = spawn.Pipe()
     child = spawn.Process(target=serve_events, args=(theirs, events, pause_seconds))
     child.start()
@@ -301,7 +302,7 @@ async def compare_readers(events: int, pause_seconds: float, rounds: int = 3) ->
     print(f"{events} events, {pause_seconds * 1e3:g} ms apart:")
     for reader in (read_with_ours, read_with_httpx, read_lines_with_httpx):
         costs = []
-        for _ in range(rounds):
+        for _ in range(READER_ROUNDS):
             before = time.process_time()
             assert await reader(url) == events
             costs.append((time.process_time() - before) / events * 1e6)

@@ -17,6 +17,7 @@ from inkstream.engines.scripted import Script, Scripted
 from inkstream.errors import EngineLost
 from inkstream.gateway import Server, listen, server_config
 from inkstream.log import Run
+from tests.waiting import until
 
 
 class Asked(Scripted):
@@ -53,10 +54,7 @@ class Live:
     engine: Asked
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for something that sets no event of ours, ten seconds at most."""
-        async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110 - see above
-                await asyncio.sleep(0.001)
+        await until(condition)
 
     async def until_idle(self) -> None:
         """Wait until every run has ended and no generation holds a slot of the engine."""

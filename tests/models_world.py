@@ -82,7 +82,7 @@ class World:
 
     @property
     def notes(self) -> list[str]:
-        return [report.note for report in self.progress if report.note]
+        return [report.note["en"] for report in self.progress if report.note]
 
 
 def world(tmp_path: Path, hub: FakeHub, scope: FakeHub | None = None) -> World:

@@ -66,11 +66,11 @@ SEED = 4
 """Chosen so that the embeddings of ``SAID`` lie well apart; ``_require_faithful`` checks it."""
 
 
-def write_qwen2(path: Path, said_ids: Sequence[int], temperature: float = 0.6) -> None:
-    """``said_ids`` are the tokens of ``SAID``; ``temperature`` is what the file recommends."""
+def write_qwen2(path: Path, said_ids: Sequence[int]) -> None:
+    """``said_ids`` are the tokens of ``SAID``."""
     draw = np.random.default_rng(SEED)
     writer = gguf.GGUFWriter(path, "qwen2")
-    _describe(writer, temperature)
+    _describe(writer)
     _add_vocabulary(writer)
     embedding, output = _correlated(draw, said_ids)
     writer.add_tensor("token_embd.weight", embedding)
@@ -84,7 +84,7 @@ def write_qwen2(path: Path, said_ids: Sequence[int], temperature: float = 0.6) -
     writer.close()
 
 
-def _describe(writer: gguf.GGUFWriter, temperature: float) -> None:
+def _describe(writer: gguf.GGUFWriter) -> None:
     writer.add_name("Tiny random Qwen2")
     writer.add_block_count(LAYERS)
     writer.add_context_length(CONTEXT)
@@ -95,7 +95,7 @@ def _describe(writer: gguf.GGUFWriter, temperature: float) -> None:
     writer.add_rope_freq_base(1_000_000.0)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_chat_template(CHAT_TEMPLATE)
-    writer.add_float32("general.sampling.temp", temperature)
+    writer.add_float32("general.sampling.temp", 0.6)
     writer.add_int32("general.sampling.top_k", 20)
 
 

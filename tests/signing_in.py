@@ -8,10 +8,10 @@ from inkstream.accounts import Role
 from tests.live import Live
 
 
-async def invited(live: Live, name: str, role: Role = Role.USER, *, is_local: bool = False) -> str:
+async def invited(live: Live, name: str, role: Role = Role.USER) -> str:
     """A new user's sign-in link, as a secret."""
     accounts = live.services.accounts
-    user = await accounts.add_user(name, role, is_local=is_local)
+    user = await accounts.add_user(name, role)
     return await accounts.add_link(user.id)
 
 

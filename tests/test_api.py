@@ -219,6 +219,7 @@ async def test_a_quiet_stream_is_kept_open_by_comments(tmp_path: Path) -> None:
                 beats += piece == b":\n\n"
                 if beats == 3:
                     break
+        assert beats == 3
 
 
 @pytest.mark.real

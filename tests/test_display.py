@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from inkstream import models
-from inkstream.display import Progress, aligned, clock, table
+from inkstream.display import Progress, clock, table
 from inkstream.models import Download, Row, rows
-from inkstream.words import Words, columns
+from inkstream.words import Words, aligned, columns
 
 
-def download(done: int, *, note: str | None = None, source: str = "hub") -> Download:
-    return Download("tiny.gguf", source, done, 2_000_000, 500_000.0, 65.0, done / 2_000_000, note)
+def download(done: int, *, note: dict[str, str] | None = None) -> Download:
+    return Download("tiny.gguf", "hub", done, 2_000_000, 500_000.0, 65.0, done / 2_000_000, note)
+
+
+def note(en: str, zh: str = "") -> dict[str, str]:
+    return {"en": en, "zh": zh}
 
 
 def shown(is_terminal: bool, *reports: Download, lang: str = "en") -> str:
@@ -28,7 +32,7 @@ def shown(is_terminal: bool, *reports: Download, lang: str = "en") -> str:
 
 def test_a_terminal_shows_one_line_that_leaves_nothing_of_a_longer_one() -> None:
     text = shown(
-        True, download(0, note="asking a hub that has a rather long name, twice"), download(1_000_000)
+        True, download(0, note=note("asking a hub that has a rather long name, twice")), download(1_000_000)
     )
     first, second = text.removeprefix("\r").removesuffix("\n").split("\r")
     assert columns(second) >= columns(first)
@@ -37,13 +41,13 @@ def test_a_terminal_shows_one_line_that_leaves_nothing_of_a_longer_one() -> None
 
 def test_a_line_never_outgrows_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    wide = shown(True, download(0, note="waiting " * 40))
+    wide = shown(True, download(0, note=note("waiting " * 40)))
     assert 40 < columns(wide.strip()) < 60
 
 
 def test_elsewhere_only_what_is_new_gets_a_line() -> None:
     reports = [download(done) for done in range(0, 2_000_000, 1000)]
-    text = shown(False, download(0, note="asking the hub"), *reports, download(2_000_000))
+    text = shown(False, download(0, note=note("asking the hub")), *reports, download(2_000_000))
     assert [line.partition("  ")[0] for line in text.splitlines()] == [
         "tiny.gguf: asking the hub",
         "tiny.gguf",
@@ -55,6 +59,7 @@ def test_elsewhere_only_what_is_new_gets_a_line() -> None:
 
 def test_progress_speaks_chinese() -> None:
     assert "剩余 1:05" in shown(False, download(0), lang="zh")
+    assert "tiny.gguf: 正在查询" in shown(False, download(0, note=note("asking", "正在查询")), lang="zh")
 
 
 def test_a_clock_shows_minutes_and_seconds() -> None:

@@ -38,25 +38,23 @@ def message(chat: str, text: str, id: str = "m", at: float = 1.0, **fields: Any)
     return Message(id, chat, None, "user", [{"type": "text", "text": text}], at, **fields)
 
 
-def answer(chat: str, text: str, id: str = "a", at: float = 2.0, **fields: Any) -> Message:
-    return replace(message(chat, text, id, at, **fields), role="assistant", parent="m")
+def answer(chat: str, text: str, id: str = "a", **fields: Any) -> Message:
+    return replace(message(chat, text, id, 2.0, **fields), role="assistant", parent="m")
 
 
-async def said(
-    history: History, text: str, title: str = "", at: float = 1.0, principal: str = "local"
-) -> str:
+async def said(history: History, text: str, title: str = "", at: float = 1.0) -> str:
     """A conversation with one question."""
-    chat = await history.create_chat(principal, title)
+    chat = await history.create_chat("local", title)
     await history.upsert(message(chat.id, text, f"m-{chat.id}", at))
     return chat.id
 
 
-async def every(history: History, query: str = "", limit: int = 7, principal: str = "local") -> list[Chat]:
+async def every(history: History, query: str = "", limit: int = 7) -> list[Chat]:
     """All pages of a list, one behind the other."""
-    page = await history.chats(principal, query, limit=limit)
+    page = await history.chats("local", query, limit=limit)
     chats = page.chats
     while page.next is not None:
-        page = await history.chats(principal, query, limit=limit, before=page.next)
+        page = await history.chats("local", query, limit=limit, before=page.next)
         chats += page.chats
     return chats
 

@@ -35,9 +35,9 @@ class Clock:
         return self.now
 
 
-async def refused(http: httpx.AsyncClient, content: str = "hello") -> httpx.Response:
+async def refused(http: httpx.AsyncClient) -> httpx.Response:
     chat = (await http.post("/api/chats", json={})).json()["id"]
-    return await http.post(f"/api/chats/{chat}/messages", json={"content": content})
+    return await http.post(f"/api/chats/{chat}/messages", json={"content": "hello"})
 
 
 # Rates

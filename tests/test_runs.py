@@ -40,6 +40,7 @@ from inkstream.log.sqlite import SqliteLog
 from inkstream.news import News
 from inkstream.runs import Runs
 from tests.reading import Inbox, Items, batches
+from tests.waiting import until
 
 GREEDY = Sampling(temperature=0)
 
@@ -187,7 +188,9 @@ async def test_a_run_starts_writes_and_is_done(tmp_path: Path) -> None:
     assert events[-1].kind is Kind.DONE
     assert text_of(fold(events)) == "流式 text"
     assert events[-1].payload["usage"]["completion_tokens"] > 0
-    assert events[-1].payload["timings"]["first_token_seconds"] >= 0
+    timings = events[-1].payload["timings"]
+    parts = timings["first_token_seconds"] + timings["writing_seconds"]
+    assert parts == pytest.approx(timings["total_seconds"], abs=0.001)
     assert [e.seq for e in events] == list(range(1, len(events) + 1))
 
 
@@ -657,13 +660,6 @@ async def test_the_housekeeping_outlives_its_own_failures(
 
         monkeypatch.setattr(w.history, "purge", failing)
         await until(lambda: rounds > 2)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something that sets no event of ours."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.001)
 
 
 # Conversations

@@ -40,9 +40,9 @@ def asked(page: Page) -> Locator:
     return page.get_by_test_id("asked").get_by_test_id("text")
 
 
-def sign_in(page: Page, key: str = KEY) -> None:
+def sign_in(page: Page) -> None:
     form = page.get_by_test_id("sign-in")
-    form.get_by_role("textbox").fill(key)
+    form.get_by_role("textbox").fill(KEY)
     form.get_by_role("button").click()
     expect(form).to_have_count(0)
 

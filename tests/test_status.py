@@ -55,10 +55,10 @@ async def test_the_live_feed_tells_what_is_in_the_engine_once_it_is_ready(tmp_pa
             require("engine", told)
         assert (told["model"], told["engine"], told["context_length"]) == ("scripted", "scripted", 512)
         assert told["defaults"] == {
-            **{"temperature": 0.7, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
-            **{"presence_penalty": 0.0, "frequency_penalty": 0.0},
-            **{"logit_bias": {}, "logprobs": False, "top_logprobs": 0},
-        }
+            "temperature": 0.7, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
+            "presence_penalty": 0.0, "frequency_penalty": 0.0,
+            "logit_bias": {}, "logprobs": False, "top_logprobs": 0,
+        }  # fmt: skip
         status = (await http.get("/api/status")).json()
         require("status", status)
         assert status["engine"] == told

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ import orjson
 import pytest
 
 from inkstream.supervisor import NO_RESTART, Child, Supervisor
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and /proc")
 
@@ -143,12 +144,6 @@ async def parent(gateway: Child, engine: Child | None) -> AsyncIterator[asyncio.
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110 - what another process does sets no event of ours
-            await asyncio.sleep(0.005)
 
 
 def is_dead(pid: int) -> bool:

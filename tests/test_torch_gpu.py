@@ -112,7 +112,7 @@ two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="here is one
 
 @two_gpus
 @pytest.mark.parametrize("kind", ["", "ngram", "draft"])
-def test_layers_on_two_gpus_say_what_one_says(weights: Any, tmp_path: Path, kind: str) -> None:
+def test_layers_on_two_gpus_say_what_one_says(weights: Any, kind: str) -> None:
     apart = spread_out(weights)
     assert list(apart.layers_on.values()) == [1, 1]
     small = {"": None, "ngram": Drafting("ngram"), "draft": Drafting("itself", weights)}[kind]

@@ -67,7 +67,7 @@ async def test_loading_is_told_step_by_step_in_both_languages(qwen2_checkpoint: 
     assert shares == sorted(shares)
     steps = [status.detail["step"] for status in seen if "step" in status.detail]
     assert any(step["en"].startswith("reading the weights") for step in steps)
-    assert steps[-1] == {"en": "placing the weights 2/2", "zh": "放置权重 2/2"}
+    assert steps[-1] == {"en": "placing the weights 2/2", "zh": "将权重移到设备 2/2"}
 
 
 @pytest.mark.parametrize(("dtype", "exact"), [("auto", True), ("bfloat16", False)])

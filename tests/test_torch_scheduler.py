@@ -13,10 +13,10 @@ from inkstream.engines.torch.scheduler import Drawn, Limits, Scheduler, Sequence
 from inkstream.engines.torch.speculation import WIDTH, Gate
 
 
-def sequence_of(length: int, new: int, seed: int = 0, stops: frozenset[int] = frozenset()) -> Sequence:
+def sequence_of(length: int, new: int, seed: int = 0) -> Sequence:
     draw = random.Random(seed)
     ids = [draw.randrange(1, 1_000_000) for _ in range(length)]
-    return Sequence(ids, length, length + new, Rules(), stops)
+    return Sequence(ids, length, length + new, Rules(), frozenset())
 
 
 def next_token(ids: list[int]) -> int:
@@ -88,14 +88,14 @@ def expected_ids(ids: list[int], limit: int, stops: frozenset[int]) -> list[int]
     return ids
 
 
-def scheduler_of(pages: int, seats: int = 4, budget: int = 32, grain: int = 1, width: int = 1) -> Scheduler:
-    return Scheduler(Pages(pages), Limits(seats, budget=budget, most=64, grain=grain, ends=4, width=width))
+def scheduler_of(pages: int, grain: int = 1, width: int = 1) -> Scheduler:
+    return Scheduler(Pages(pages), Limits(4, budget=32, most=64, grain=grain, ends=4, width=width))
 
 
-def drive(scheduler: Scheduler, device: Device, ahead: int = 1, steps: int = 10_000) -> None:
+def drive(scheduler: Scheduler, device: Device, ahead: int = 1) -> None:
     """Until nothing is left to do, with ``ahead`` steps planned before one is looked at."""
     in_flight: deque[tuple[Step, Drawn]] = deque()
-    for _ in range(steps):
+    for _ in range(10_000):
         step = scheduler.plan()
         if step is not None:
             in_flight.append((step, device.run(step)))

@@ -97,9 +97,8 @@ async def test_an_answer_is_a_tree_of_spans_with_the_engines_timings(tmp_path: P
             [_ async for _ in follow(http, run)]
             await live.until_idle()
         tree = receiver.tree(run)
-    assert {name: len(spans) for name, spans in tree.items()} == {
-        **{"run": 1, "admission": 1, "attempt": 1, "prefill": 1, "decode": 1, "log": 1}
-    }
+    counts = {name: len(spans) for name, spans in tree.items()}
+    assert counts == {"run": 1, "admission": 1, "attempt": 1, "prefill": 1, "decode": 1, "log": 1}
     [root], [attempt], [log] = tree["run"], tree["attempt"], tree["log"]
     assert told(root)["gen_ai.usage.output_tokens"] == 20
     assert told(root)["gen_ai.request.model"] == "scripted"
@@ -161,7 +160,8 @@ async def test_a_failure_is_told_by_its_code(tmp_path: Path) -> None:
 async def test_a_collector_that_is_not_there_holds_nobody_up(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         async with serving(tmp_path, Script(), traces="http://127.0.0.1:9") as live, client(live) as http:
-            [_ async for _ in follow(http, (await ask(http))["run"]["id"])]
+            events = [event async for event in follow(http, (await ask(http))["run"]["id"])]
+            assert events[-1].event == "done"
             await live.until_idle()
 
 

@@ -16,11 +16,11 @@ CONFIG = {
 KV_BYTES_PER_TOKEN = 3 * 2 * 16 * 2 * 2
 
 
-def tiny_safetensors(name: str = "model.embed_tokens.weight", rows: int = 10) -> bytes:
+def tiny_safetensors(rows: int = 10) -> bytes:
     """One tensor of ``rows`` × 8 numbers in bfloat16."""
     content = bytes(rows * 8 * 2)
     tensor = {"dtype": "BF16", "shape": [rows, 8], "data_offsets": [0, len(content)]}
-    header = json.dumps({"__metadata__": {"format": "pt"}, name: tensor}).encode()
+    header = json.dumps({"__metadata__": {"format": "pt"}, "model.embed_tokens.weight": tensor}).encode()
     return len(header).to_bytes(8, "little") + header + content
 
 

@@ -39,9 +39,9 @@ ARCHITECTURES = ("qwen2", "qwen3", "llama")
 POSITIONS = 1024
 
 
-def write_checkpoint(folder: Path, architecture: str, seed: int = 1) -> None:
+def write_checkpoint(folder: Path, architecture: str) -> None:
     """As transformers saves it: safetensors, configuration, tokenizer, generation defaults."""
-    torch.manual_seed(seed)
+    torch.manual_seed(1)
     model = _model_class(architecture)(_config(architecture))
     with torch.no_grad():
         for name, weight in model.named_parameters():

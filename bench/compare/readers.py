@@ -22,15 +22,16 @@ STALLED = 100
 TINY_BUFFER = 4096
 LOOK_SECONDS = 0.2
 ESTABLISHED = "01"
+GATEWAY = "gateway"  # how the name of its process ends
 
 
-def rss_kib(server: Server, *, of: str = "gateway") -> float:
+def rss_kib(server: Server) -> float:
     uses = [use for pid in family(server.pids) if (use := use_of(pid)) is not None]
-    return sum(use.rss_bytes for use in uses if use.name.endswith(of)) / 1024
+    return sum(use.rss_bytes for use in uses if use.name.endswith(GATEWAY)) / 1024
 
 
-def peak_kib(figures: Figures, *, of: str = "gateway") -> float:
-    return sum(use.rss_bytes for use in figures.server if use.name.endswith(of)) / 1024
+def peak_kib(figures: Figures) -> float:
+    return sum(use.rss_bytes for use in figures.server if use.name.endswith(GATEWAY)) / 1024
 
 
 async def crowd(bench: Bench) -> Outcome:

@@ -57,11 +57,6 @@ ENGLISH = (
 HAN = "墨水在纸上慢慢散开。「流式」是说：一个字一个字地来，不丢、不重。价格为一千二百元，比昨天便宜！"
 
 
-def heading(number: int) -> str:
-    """What a section begins with, as it is drawn."""
-    return f"{number}. What the river keeps"
-
-
 def mixed(tokens: int) -> str:
     """About so many tokens of everything."""
     length = int(tokens * CHARACTERS_PER_TOKEN)

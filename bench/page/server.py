@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from inkstream.probe import free_port
 
 STOP_SECONDS = 15
 
@@ -40,7 +41,8 @@ def serving(script: dict[str, Any] | None = None, **settings: str) -> Iterator[S
     """Serve with the scripted engine, or with the one that ``settings`` name."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("INKSTREAM_")}
     with tempfile.TemporaryDirectory(prefix="inkstream-bench-") as folder:
-        port = free_port()
+        # A gateway that is started again must come back where it was, so port 0 will not do.
+        port = free_port("127.0.0.1")
         given = {"DATA_DIR": folder, "PORT": str(port)} | settings
         if script is not None:
             # As it is: escaped Chinese would not fit into the environment.
@@ -64,9 +66,3 @@ def _until_it_says_where(process: subprocess.Popen[str]) -> None:
         if re.search(r"http://", line):
             return
     raise RuntimeError(f"the server ended with {process.wait()} before it was ready")
-
-
-def free_port() -> int:
-    """A gateway that is started again must come back where it was, so port 0 will not do."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -90,7 +90,7 @@ class Settings:
     device: str = _setting(
         "auto",
         "where torch computes: cpu, cuda, cuda:1, mps; auto is an NVIDIA GPU, where there is none the CPU",
-        "torch 在哪里计算：cpu、cuda、cuda:1、mps；auto 优先 NVIDIA GPU，没有时用 CPU",
+        "torch 的计算设备：cpu、cuda、cuda:1、mps；auto 优先 NVIDIA GPU，没有时用 CPU",
     )
     dtype: str = _setting(
         "auto",
@@ -101,20 +101,20 @@ class Settings:
     quantize: str = _setting(
         "none",
         "keep the matrices in fewer bits, for torch: nf4 takes a quarter of 16, int8 half",
-        "torch 用更少的位存放矩阵：nf4 占四分之一内存，int8 占一半",
+        "torch 以更少的位数存放矩阵：与 16 位相比，nf4 占四分之一，int8 占一半",
         choices=("none", "nf4", "int8"),
     )
     draft_model: str = _setting(
         "",
         "smaller model of the same vocabulary that guesses ahead for torch; ngram: from the text so far",
-        "为 torch 预猜 token 的小模型，词表须相同；填 ngram 则按已有文本来猜",
+        "torch 推测解码用的小模型，词表须相同；填 ngram 则根据已有文本推测",
     )
     offline: bool = _setting(False, "never ask a model hub", "从不访问模型库")
     script: str = _setting("", "what the scripted engine does, as JSON", "scripted 引擎的行为（JSON）")
 
     # Who may
     key: str = _setting(
-        "", "access key, required beyond loopback without users", "访问密钥，没有用户而非本机访问时必需"
+        "", "access key, required beyond loopback without users", "访问密钥；未添加用户而监听非本机地址时必填"
     )
     session_days: float = _setting(
         30.0, "how long a browser stays signed in", "浏览器保持登录的天数", at_least=0
@@ -197,7 +197,7 @@ class Settings:
     patience_seconds: float = _setting(
         30.0,
         "how long a reader may take nothing before it is dropped",
-        "读者多少秒收不进数据就断开",
+        "读者连续多少秒不接收数据就断开",
         at_least=0.05,
     )
     engine_wait_seconds: float = _setting(
@@ -209,7 +209,7 @@ class Settings:
     durability: str = _setting(
         "process",
         "what a token survives: the death of every process, or also a power cut",
-        "已显示的内容能扛住什么：所有进程被杀，或者断电",
+        "已显示的内容在哪种故障后仍不丢失：所有进程被杀，或者断电",
         choices=("process", "power"),
     )
     log_level: str = _setting(

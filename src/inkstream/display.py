@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TextIO
 
 from inkstream.models import Download, Row
 from inkstream.probe import size
-from inkstream.words import Words, columns, pad, wrap
+from inkstream.words import Words, aligned, columns, pad, wrap
 
 LINE_SECONDS = 10.0
 
@@ -43,7 +43,7 @@ class Progress:
         self._width = columns(line)
 
     def _is_news(self, download: Download) -> bool:
-        what = download.note or f"{download.file} {download.source} {download.share == 1}"
+        what = self._note(download) or f"{download.file} {download.source} {download.share == 1}"
         now = time.monotonic()
         if what == self._said and now - self._said_at < LINE_SECONDS:
             return False
@@ -51,9 +51,12 @@ class Progress:
         return True
 
     def _line(self, download: Download) -> str:
-        if download.note:
-            return f"{download.file}: {download.note}"
+        if note := self._note(download):
+            return f"{download.file}: {note}"
         return "  ".join(part for part in self._parts(download) if part)
+
+    def _note(self, download: Download) -> str:
+        return self.say(download.note["en"], download.note["zh"]) if download.note else ""
 
     def _parts(self, download: Download) -> tuple[str, ...]:
         total = f" / {size(download.total_bytes)}" if download.total_bytes else ""
@@ -96,8 +99,3 @@ def table(shown: list[Row], say: Words) -> str:
         for row in shown
     ]
     return aligned([head, *body])
-
-
-def aligned(lines: list[tuple[Any, ...]]) -> str:
-    widths = [max(columns(cell) for cell in column) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(pad, line, widths)).rstrip() for line in lines)

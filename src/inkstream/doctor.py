@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import difflib
-import hashlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
@@ -15,7 +14,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from inkstream import gpus, models, probe
 from inkstream.choice import TORCH_PACKAGES, choose
@@ -150,7 +148,7 @@ def _llama(subject: Subject) -> Iterator[Finding]:
         text = say(f"llama.cpp does not load: {error}", f"llama.cpp 无法加载：{error}")
         yield Finding("llama", "fail", text, f"{sys.executable} -m pip install --force-reinstall xllamacpp")
         return
-    names = ", ".join(f"{d.name} ({d.description}, {size(d.memory_total)})" for d in llama.devices)
+    names = ", ".join(f"{d.name} ({d.description}, {size(d.memory_bytes)})" for d in llama.devices)
     yield Finding("llama", "ok", f"llama.cpp (xllamacpp {llama.build}): {names}")
     yield from _gpu(subject, [device for device in llama.devices if device.kind != "CPU"])
 
@@ -225,7 +223,7 @@ def _fit(found: Model, settings: Settings, say: Words) -> Finding:
     shorter = (f"--context {fitting}, ", f"改用 --context {fitting}、") if fitting else ("", "")
     fix = say(
         f"{shorter[0]}fewer --slots, or a smaller model (inkstream models)",
-        f"{shorter[1]}减少 --slots，或换小一些的模型（见 inkstream models）",
+        f"{shorter[1]}减小 --slots，或换小一些的模型（见 inkstream models）",
     )
     return Finding("memory", "warn", needed, fix)
 
@@ -264,7 +262,7 @@ def _cache_fit(takes: models.Footprint, settings: Settings, slots: int, free: in
     if fitting >= context:
         fix = say(
             f"about {fitting // context} answers of that length fit, others give way: fewer --slots",
-            f"约可容纳 {fitting // context} 个这样长的回答，其余会让位：减少 --slots",
+            f"约可容纳 {fitting // context} 个这样长的回答，超出的会被暂停；可减小 --slots",
         )
         return Finding("memory", "warn", needed, fix)
     fix = say(
@@ -283,23 +281,17 @@ def _needed(takes: models.Footprint, settings: Settings, slots: int, free: int, 
     )
     if context == settings.context:
         return text
-    return text + say("; the model has no longer context", "；模型的上下文最长如此")
+    return text + say("; the model has no longer context", "，已是该模型的上下文上限")
 
 
 def _checksum(found: Model, say: Words) -> Finding:
     """Reads every byte. The expected sum is the one remembered when the file came, see ``Model``."""
-    digests = [_sha256(file) for file in found.files]
-    whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    whole = models.checksum(found)
     if whole == found.sha256:
         return Finding("checksum", "ok", f"SHA-256 {whole[:16]}…")
     text = say(f"{found.path} has changed since it came", f"{found.path} 的内容与下载时不同")
     fix = say("delete it, then: ", "删除后重新下载：") + f"inkstream pull {found.name}"
     return Finding("checksum", "fail", text, fix)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def network(subject: Subject) -> Iterator[Finding]:

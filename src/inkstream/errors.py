@@ -12,6 +12,7 @@ InkstreamError                  all of ours: a stable ``code``, a ``message`` th
 │   ├── Conflict                it contradicts what is there: a live run, another cursor
 │   ├── KeyReused               the idempotency key was used for another body
 │   └── Overloaded              not now: ``retry_after_seconds`` says when
+│       ├── Closing             not now, because the server goes down
 │       └── LimitReached        not now, because of what the caller itself has used up
 ├── LogError
 │   ├── Fenced                  somebody else has claimed the run since; append nothing more

@@ -28,9 +28,9 @@ class Section:
 
 
 SECTIONS = (
-    Section("host", "Where", "在哪里"),
-    Section("model", "What answers", "由什么来回答"),
-    Section("key", "Who may", "谁可以访问"),
+    Section("host", "Where", "地址与文件夹"),
+    Section("model", "What answers", "模型与引擎"),
+    Section("key", "Who may", "访问权限"),
     Section("queue", "How much", "容量与时限"),
     Section("log_level", "What operators see", "日志与监控"),
 )
@@ -110,7 +110,7 @@ def sections() -> Iterator[tuple[Section, list[Field[Any]]]]:
 def _introduction(say: Words) -> str:
     what = say(
         "Self-hosted streaming chat: every token reaches the page exactly once, whatever dies on the way.",
-        "自托管的流式聊天：无论中途什么进程挂掉，每个 token 都恰好到达页面一次。",
+        "自托管的流式聊天：中途无论哪个进程挂掉，每个 token 都恰好到达页面一次。",
     )
     start = (
         ("inkstream serve --open", "start the chat and open it in the browser", "启动聊天，并在浏览器中打开"),
@@ -235,7 +235,7 @@ def _model_extras(options: argparse._ArgumentGroup, say: Words) -> None:
         "别名、模型库名称或网址、文件路径；省略时显示当前模型",
     )
     options.add_argument("name", nargs="?", metavar="NAME", help=text)
-    text = say("do not wait for answers that are being written", "不等待正在书写的回答")
+    text = say("do not wait for answers that are being written", "不等待进行中的回答")
     options.add_argument("--now", action="store_true", help=text)
     text = say("call the switch off that is under way", "取消正在进行的切换")
     options.add_argument("--cancel", action="store_true", help=text)
@@ -321,19 +321,19 @@ BENCH_OPTIONS = (
         "持续请求的秒数（默认每路一个回答）",
     ),
     ("rate", "N", "open loop: so many new answers per second, at random", "开环：每秒随机到达的新回答数"),
-    ("ramp", "SECONDS", "spread the first answers over so long", "首批回答分散开始的秒数"),
+    ("ramp", "SECONDS", "spread the first answers over so long", "首批请求在多少秒内错开发出"),
     ("timeout", "SECONDS", "how long a server may send nothing", "服务端可静默的秒数"),
     ("key", "KEY", "bearer key of the server", "服务端的访问密钥"),
     ("model", "NAME", "model to ask for", "请求的模型"),
     ("prompt", "TEXT", "what is asked", "提示词"),
-    ("workers", "N", "load processes, when one core is not enough", "加载进程数，一个核心不够时增加"),
+    ("workers", "N", "load processes, when one core is not enough", "压测进程数，一个核心不够时增加"),
     (
         "pid",
         "PID,PID",
         "the server's processes (default: found by the port, on this machine)",
         "服务端进程（默认按端口在本机查找）",
     ),
-    ("seed", "N", "of questions and arrivals (default: drawn)", "问题和到达时刻的种子（默认随机）"),
+    ("seed", "N", "of questions and arrivals (default: drawn)", "问题和到达时刻的随机种子（默认随机选取）"),
     ("json", "FILE", "write everything there", "将全部结果写入文件"),
     ("svg", "FILE", "write a picture there", "将图表写入文件"),
 )

@@ -1,4 +1,7 @@
-"""What a run asks an engine for: settled once, and the same for every continuation."""
+"""What a run asks an engine for: settled once, and the same for every continuation.
+
+What it would refuse is refused before there is a run, where the engine is there to say so.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from typing import NamedTuple
 
 from inkstream.ask import Ask, Pin, decode_pin, emitted_by
 from inkstream.conversation import Told, fit
-from inkstream.engines import Capabilities, Emitted, Engine, Prompt, Sampling
-from inkstream.errors import Fenced
+from inkstream.drafts import unsupported
+from inkstream.engines import Capabilities, Emitted, Engine, Phase, Prompt, Sampling
+from inkstream.errors import EngineFailed, EngineLost, Fenced, Invalid, Overloaded
 from inkstream.events import Event
 from inkstream.log import Log, Run
 
@@ -38,6 +42,37 @@ async def told(engine: Engine, ask: Ask) -> Told:
         return Told(await engine.render(ask.messages), 0, fingerprint)
     room = ask.sampling.max_tokens
     return await fit(engine, ask.messages, room + ask.prefix.tokens if room else None)
+
+
+def require_engine(engine: Engine) -> None:
+    """Raises Overloaded where nobody is left to ask."""
+    status = engine.status
+    if status.phase is Phase.GIVEN_UP:
+        raise Overloaded(
+            status.message or "The engine has been given up. The server's console says why.",
+            code=status.code or "engine_given_up",
+            retry_after_seconds=60,
+        )
+
+
+def require_possible(engine: Engine, ask: Ask) -> None:
+    """Raises Invalid where the engine is there to say that it cannot do this."""
+    if engine.status.phase is not Phase.READY:
+        return
+    if missing := engine.describe().missing(ask.sampling):
+        raise Invalid(unsupported(missing), code="unsupported_parameter", param=missing)
+
+
+async def told_at_once(engine: Engine, ask: Ask) -> Told | None:
+    """The prompt, where the engine is there to say whether it fits. Raises Invalid."""
+    if engine.status.phase is not Phase.READY or ask.pin is not None:
+        return None
+    try:
+        return await told(engine, ask)
+    except EngineFailed as error:
+        raise Invalid(error.message, code=error.code) from error
+    except EngineLost:
+        return None
 
 
 async def pinned(

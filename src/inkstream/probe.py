@@ -17,7 +17,7 @@ PROBE = """
 import json, xllamacpp
 devices = [
     {"name": d["name"], "description": d["description"], "kind": d["type"].name.rpartition("_")[2],
-     "memory_total": d["memory_total"], "memory_free": d["memory_free"]}
+     "memory_bytes": d["memory_total"]}
     for d in xllamacpp.get_device_info()
 ]
 print(json.dumps({"build": xllamacpp.__version__, "devices": devices}))
@@ -49,8 +49,7 @@ class Device:
     name: str
     description: str
     kind: str
-    memory_total: int
-    memory_free: int
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ from typing import Any
 import httpx
 
 from inkstream.config import LOOPBACK, Settings
-from inkstream.display import aligned
 from inkstream.errors import ConfigError
 from inkstream.probe import size
-from inkstream.words import Words
+from inkstream.words import Words, aligned
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 TIMEOUT_SECONDS = 20.0

@@ -6,14 +6,13 @@ import asyncio
 import json
 import time
 from argparse import Namespace
-from collections.abc import Sequence
 from dataclasses import asdict
 from socket import gethostname
 
 from inkstream.accounts import Accounts, Key, Role, User, sign_in_link
 from inkstream.config import Settings
 from inkstream.errors import ConfigError
-from inkstream.words import Words, columns, pad
+from inkstream.words import Words, aligned
 
 EVERYWHERE = ("0.0.0.0", "::")
 
@@ -87,7 +86,7 @@ def _listed_users(found: list[User], arguments: Namespace, say: Words) -> str:
     if not found:
         return say("There are no users.", "还没有用户。")
     head = say("NAME,ROLE,SINCE,STATE", "名称,角色,创建于,状态").split(",")
-    return _table([head, *([u.name, u.role, _day(u.created_at), _state(u, say)] for u in found)])
+    return aligned([head, *([u.name, u.role, _day(u.created_at), _state(u, say)] for u in found)])
 
 
 def _listed_keys(found: list[Key], arguments: Namespace, say: Words) -> str:
@@ -96,7 +95,7 @@ def _listed_keys(found: list[Key], arguments: Namespace, say: Words) -> str:
     if not found:
         return say("There are no keys.", "还没有密钥。")
     head = say("ID,USER,SINCE,LABEL", "编号,用户,创建于,备注").split(",")
-    return _table([head, *([key.id, key.user, _day(key.created_at), key.label] for key in found)])
+    return aligned([head, *([key.id, key.user, _day(key.created_at), key.label] for key in found)])
 
 
 def _state(user: User, say: Words) -> str:
@@ -105,9 +104,3 @@ def _state(user: User, say: Words) -> str:
 
 def _day(at: float) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(at))
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(pad, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)

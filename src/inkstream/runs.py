@@ -22,19 +22,16 @@ from inkstream.chronicle import close_unreadable, fail_unreadable, message_of, w
 from inkstream.clock import WallClock
 from inkstream.config import Settings
 from inkstream.conversation import Told
-from inkstream.drafts import STOPPED, failed, unsupported
+from inkstream.drafts import STOPPED, failed
 from inkstream.drive import Drive, Surroundings
 from inkstream.engines import Emitted, Engine, Phase, Status
 from inkstream.errors import (
     Conflict,
-    EngineFailed,
     EngineLost,
     Expired,
     Fenced,
-    Invalid,
     LogError,
     NotFound,
-    Overloaded,
     Unreadable,
 )
 from inkstream.events import Cursor, Parts, fold
@@ -42,7 +39,7 @@ from inkstream.history import History, Message
 from inkstream.limits import Quotas
 from inkstream.log import Log, NewRun, Reader, Run
 from inkstream.news import Listener, News
-from inkstream.pinning import events_of, told, used_tokens
+from inkstream.pinning import events_of, require_engine, require_possible, told_at_once, used_tokens
 from inkstream.tallies import RunTally
 from inkstream.tasks import Tasks
 
@@ -121,42 +118,16 @@ class Runs:
         new = NewRun(uuid.uuid4().hex, principal, ask.encode(), key, body_hash)
         if key is not None and await self._log.find(principal, key) is not None:
             return (await self._log.create(new))[0]
-        self._require_engine()
+        require_engine(self.engine)
         self.admission.require_room(self._quotas.present, self._quotas.of(principal))
-        self._require_possible(ask)
+        require_possible(self.engine, ask)
         with self._quotas.beginning(principal):
-            known = await self._told(ask)
+            known = await told_at_once(self.engine, ask)
             run, is_new = await self._log.create(new)
         if is_new:  # nothing is awaited in between: it counts as a run from here on
             self._start_driving(run, ask, known)
             await write_down(self.history, run, ask)
         return run
-
-    def _require_engine(self) -> None:
-        status = self.engine.status
-        if status.phase is Phase.GIVEN_UP:
-            raise Overloaded(
-                status.message or "The engine has been given up. The server's console says why.",
-                code=status.code or "engine_given_up",
-                retry_after_seconds=60,
-            )
-
-    def _require_possible(self, ask: Ask) -> None:
-        if self.engine.status.phase is not Phase.READY:
-            return
-        if missing := self.engine.describe().missing(ask.sampling):
-            raise Invalid(unsupported(missing), code="unsupported_parameter", param=missing)
-
-    async def _told(self, ask: Ask) -> Told | None:
-        """The prompt, where the engine is there to say whether it fits. Raises Invalid."""
-        if self.engine.status.phase is not Phase.READY or ask.pin is not None:
-            return None
-        try:
-            return await told(self.engine, ask)
-        except EngineFailed as error:
-            raise Invalid(error.message, code=error.code) from error
-        except EngineLost:
-            return None
 
     # Driving
 

@@ -18,9 +18,7 @@ from inkstream.config import Settings, as_environ, env_name
 from inkstream.engines import Phase, Status
 from inkstream.engines.link import LinkEngine
 from inkstream.errors import EngineFailed, EngineLost, ModelError
-from inkstream.supervisor import Child, Keeper, ending
-
-GRACE_SECONDS = 2.0
+from inkstream.supervisor import GRACE_SECONDS, Child, Keeper, ending
 
 
 class Supervised:

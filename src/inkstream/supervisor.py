@@ -332,31 +332,25 @@ def _signal_handler(handler: Callable[[int], None]) -> Iterator[None]:
 def lifeline(
     on_message: Callable[[dict[str, Any]], None],
     on_end: Callable[[], None] | None = None,
-    *,
-    grace_seconds: float = GRACE_SECONDS,
 ) -> None:
     """In a child: hear the parent from a thread of its own, and end when the parent is gone.
 
     Both functions are called in that thread. Without ``on_end`` the process ends at once, else it has
-    ``grace_seconds`` more to do so by itself. A main thread that is busy in native code does not matter.
+    ``GRACE_SECONDS`` more to do so by itself. A main thread that is busy in native code does not matter.
     """
     if on_end is None:
         _die_with_parent()
-    thread = threading.Thread(
-        target=_hear_parent, args=(on_message, on_end, grace_seconds), name="lifeline", daemon=True
-    )
+    thread = threading.Thread(target=_hear_parent, args=(on_message, on_end), name="lifeline", daemon=True)
     thread.start()
 
 
-def _hear_parent(
-    on_message: Callable[[dict[str, Any]], None], on_end: Callable[[], None] | None, grace_seconds: float
-) -> None:
+def _hear_parent(on_message: Callable[[dict[str, Any]], None], on_end: Callable[[], None] | None) -> None:
     try:
         for line in _lines(0):
             on_message(orjson.loads(line))
         if on_end is not None:
             on_end()
-            time.sleep(grace_seconds)
+            time.sleep(GRACE_SECONDS)
     except Exception:
         logger.exception("the lifeline broke")
     finally:

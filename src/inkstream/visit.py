@@ -91,11 +91,11 @@ class Visit:
         given = httpx.URL(url)  # with a proxy's password, perhaps, which is used and never shown
         headers = {"user-agent": "inkstream doctor", "accept-encoding": "gzip"}
         self._key: dict[bytes, bytes] = {b"authorization": f"Bearer {key}".encode()} if key else {}
-        # A proxy of the environment is on the way to other machines; to this one it would lead nowhere.
         trusted = httpx.create_ssl_context()
         trusted.load_default_certs()  # a company's own authority is known to its machines, not to certifi
         self._http = httpx.Client(
             verify=trusted,
+            # A proxy of the environment is on the way to other machines; to this one it would lead nowhere.
             trust_env=not self.is_local,
             headers=headers,
             auth=(given.username, given.password) if given.username else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 Language = Literal["en", "zh"]
@@ -43,6 +43,12 @@ def columns(text: str) -> int:
 
 def pad(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table, two blanks between its columns."""
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(pad, row, widths)).rstrip() for row in rows)
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { addressOf, chatOf, linkOf } from './address.ts'
 import { Api, type ApiError } from './api.ts'
+import { message } from './conversation/messages.fake.ts'
 import { onlyTab } from './conversation/tabs.fake.ts'
 import { Conversation } from './conversation.svelte.ts'
 import { MemoryStorage } from './storage.fake.ts'
@@ -19,27 +20,6 @@ const STOPPED = 'id: 1:3\nevent: stopped\ndata: {}\n\n'
 
 function text(seq: number, value: string): string {
   return `id: 1:${seq}\nevent: text\ndata: {"text":"${value}"}\n\n`
-}
-
-function message(fields: Partial<Message>): Message {
-  return {
-    id: 'm',
-    chat: 'c',
-    parent: null,
-    role: 'assistant',
-    parts: [],
-    created_at: 1,
-    run: null,
-    last_id: null,
-    state: 'done',
-    finish: null,
-    error: null,
-    usage: null,
-    timings: null,
-    made_with: null,
-    left_out: 0,
-    ...fields,
-  }
 }
 
 const chat = { id: 'c', title: 'Why?' }

@@ -3,15 +3,25 @@ import { expect, test } from 'vitest'
 import { problemText, words } from './i18n.ts'
 import { knownCode, REMEDIES, remediesFor } from './remedies.ts'
 
-const PROTOCOL = readFileSync(new URL('../../docs/protocol.md', import.meta.url), 'utf8')
+const PROTOCOL = documentation('protocol.md')
 /** Told in the server's words, which name the place in the file. */
 const IN_ITS_OWN_WORDS = ['bad_import']
 
+function documentation(name: string): string {
+  return readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8')
+}
+
+/** The codes in the first column of a table. */
+function codesIn(section: string): readonly string[] {
+  return [...section.matchAll(/^\| (`[^|]+`) \|/gm)].flatMap(([, cell]) =>
+    [...(cell ?? '').matchAll(/`(\w+)`/g)].map(([, code]) => code ?? ''),
+  )
+}
+
 /** The codes that the protocol lists. */
 function documented(): readonly string[] {
-  const table = PROTOCOL.slice(PROTOCOL.indexOf('### Codes'), PROTOCOL.indexOf('### Single tokens'))
-  return [...table.matchAll(/^\| (`[^|]+`) \|/gm)].flatMap(([, cell]) =>
-    [...(cell ?? '').matchAll(/`(\w+)`/g)].map(([, code]) => code ?? ''),
+  return codesIn(
+    PROTOCOL.slice(PROTOCOL.indexOf('### Codes'), PROTOCOL.indexOf('### Single tokens')),
   )
 }
 
@@ -24,6 +34,13 @@ test('every code of the protocol has a sentence in both languages', () => {
       expect(problemText(language, { code, message: '‹the server’s›' })).not.toContain('‹')
     }
   }
+})
+
+test('whatever keeps a model from loading is told in the language of the page', () => {
+  const models = documentation('models.md')
+  const codes = codesIn(models.slice(models.indexOf('## Errors'), models.indexOf('## Memory')))
+  expect(codes.length).toBeGreaterThan(10)
+  expect(codes.filter((code) => knownCode(code) === null)).toEqual([])
 })
 
 test('every code that the page knows is in the protocol', () => {

@@ -68,15 +68,24 @@ export type Code = keyof typeof REMEDIES
 
 /** Codes that mean the same to a reader: no engine can be started, whatever is wrong with it. */
 const NO_ENGINE: ReadonlySet<string> = new Set([
+  'bad_certificates',
+  'bad_endpoint',
+  'bad_proxy',
   'cannot_quantize',
   'engine_closed',
   'engine_missing',
   'engine_refused',
+  'folder_unwritable',
   'gpu_unusable',
   'model_corrupt',
+  'model_gated',
   'model_not_found',
+  'model_offline',
   'model_too_large',
+  'model_unreachable',
+  'model_unreadable',
   'model_unsupported',
+  'not_enough_memory',
 ])
 
 interface Failure {

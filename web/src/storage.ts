@@ -1,7 +1,7 @@
 /** What the browser keeps for us. Where it keeps nothing (private windows, full disks) the page works on. */
 const PREFIX = 'inkstream.'
 
-export class Shelf {
+class Shelf {
   readonly #area: () => Storage
 
   /** The area is asked for at each use: where storage is forbidden, looking at it throws. */

@@ -46,7 +46,7 @@ def routed(services: Services) -> Described:
     for module in (chats, native, article, openai, account, models, echo, transfer, ops, metrics, docs):
         app.include_router(module.router)
     # Not mounted at "/", where it would match first whatever has a wrong method: that is a 405.
-    app.router.default = Page(services.settings)
+    app.router.default = Page()
     app.add_exception_handler(InkstreamError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)

@@ -46,7 +46,7 @@ OPENAI_TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-UNWRITABLE_RETRY_SECONDS = 10
+RETRY_SECONDS = 10  # where the error itself does not say
 TALLY = "inkstream.errors"  # in the scope of a request: where its error is counted, by code
 
 
@@ -76,7 +76,7 @@ def error_response(error: InkstreamError, path: str = "") -> Response:
         body["message_path"] = error.message_path
     headers = {"cache-control": "no-store"}
     if status in (429, 503, 507):
-        seconds = error.retry_after_seconds if isinstance(error, Overloaded) else UNWRITABLE_RETRY_SECONDS
+        seconds = error.retry_after_seconds if isinstance(error, Overloaded) else RETRY_SECONDS
         headers["retry-after"] = str(math.ceil(seconds))
     if status == 401:
         headers["www-authenticate"] = "Bearer"

@@ -117,8 +117,8 @@ def converted(given: Any) -> tuple[dict[str, Any], list[dict[str, str]]]:
                 code="unknown_format",
             )
     except ValidationError as error:
-        fault_ = error.errors(include_url=False, include_input=False)[0]
-        raise fault(path_of(fault_["loc"]), fault_["msg"]) from None
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        raise fault(path_of(wrong["loc"]), wrong["msg"]) from None
     return {**head(), "chats": [chat for chat in taken if chat is not None]}, skipped
 
 

@@ -35,7 +35,7 @@ from inkstream.api.services import (
 )
 from inkstream.ask import Ask
 from inkstream.engines import Message, Sampling
-from inkstream.errors import EngineError, EngineLost, InkstreamError, Invalid, NotFound, Overloaded
+from inkstream.errors import Closing, EngineError, EngineLost, InkstreamError, Invalid, NotFound, Overloaded
 from inkstream.events import Batch, Event, Kind, fold
 from inkstream.log import Run
 
@@ -302,7 +302,7 @@ async def _whole(here: Services, principal: str, run: Run, asked: CompletionIn) 
     await here.runs.follow(principal, run.id, 0, collector)
     events = collector.events
     if not events or not events[-1].kind.is_terminal:
-        raise EngineLost("the server is closing. Ask again.", code="shutting_down")
+        raise Closing()
     if events[-1].kind is Kind.FAILED:
         return error_response(_failure(events[-1].payload), "/v1")
     return json_response(_completion(run, events, asked))

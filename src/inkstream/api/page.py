@@ -11,7 +11,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from inkstream.api.guard import is_guarded
-from inkstream.config import Settings
 
 FOLDER = Path(__file__).parent.parent / "page"
 CONTENT_SECURITY_POLICY = (
@@ -38,7 +37,7 @@ def build_of_page() -> str | None:
 
 
 class Page:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self) -> None:
         self._files = StaticFiles(directory=FOLDER, html=True) if FOLDER.is_dir() else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,7 +12,7 @@ from inkstream.bench.measure import Progress
 from inkstream.bench.result import Figures, Result
 from inkstream.bench.stats import Spread
 from inkstream.probe import size
-from inkstream.words import Words, columns, pad, wrap
+from inkstream.words import Words, aligned, columns, pad, wrap
 
 LINE_SECONDS = 10.0
 Read = Callable[[Figures], float | None]
@@ -71,8 +71,7 @@ def table(result: Result, say: Words) -> str:
     lines = [[say("load", "负载"), *(_load(rounds[0], say) for rounds in loads)]]
     for row in ROWS:
         lines.append([say(row.en, row.zh), *(_cell(row, rounds) for rounds in loads)])
-    widths = [max(columns(line[at]) for line in lines) for at in range(len(lines[0]))]
-    return "\n".join("  ".join(map(pad, line, widths)).rstrip() for line in lines)
+    return aligned(lines)
 
 
 def _load(figures: Figures, say: Words) -> str:
@@ -125,7 +124,7 @@ def _method(result: Result, say: Words) -> str:
         f"median of {plan.rounds} rounds (least–most); {plan.tokens} tokens asked for per answer; "
         f"seed {plan.seed}, load processes: {plan.workers}",
         f"{plan.rounds} 轮的中位数（最小–最大）；每个回答请求 {plan.tokens} 个 token；"
-        f"随机种子 {plan.seed}，加载进程 {plan.workers} 个",
+        f"随机种子 {plan.seed}，压测进程 {plan.workers} 个",
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from inkstream import gpus, probe
 from inkstream.config import Settings
-from inkstream.errors import ModelError
+from inkstream.errors import EngineFailed, ModelError
 
 NGRAM = "ngram"
 """The draft model that is none: what the text has said before is guessed again."""
@@ -134,6 +134,13 @@ class Prompt:
     tokens: int
     payload: Any
     channel: Literal["text", "thinking"] = "text"
+
+
+def prompt_too_long(tokens: int, context: int) -> EngineFailed:
+    return EngineFailed(
+        f"The prompt has {tokens} tokens; the context holds {context}, one of them for the answer.",
+        code="prompt_too_long",
+    )
 
 
 @dataclass(frozen=True, slots=True)

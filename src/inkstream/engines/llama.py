@@ -34,6 +34,7 @@ from inkstream.engines import (
     Sampling,
     Status,
     Take,
+    prompt_too_long,
 )
 from inkstream.engines.llama_client import LlamaClient, failure
 from inkstream.engines.llama_prompts import LlamaPrompts
@@ -126,7 +127,7 @@ class LlamaEngine(Loadable):
         context = self.describe().context_length
         prompt = await self._prompts_at().render(messages)
         if prompt.tokens >= context:
-            raise _too_long(prompt.tokens, context)
+            raise prompt_too_long(prompt.tokens, context)
         return prompt
 
     async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
@@ -221,7 +222,7 @@ class LlamaEngine(Loadable):
         if not isinstance(ids, list) or not all(type(id) is int for id in ids):
             raise EngineFailed("The prompt was rendered by another engine.", code="bad_prompt")
         if len(ids) >= context:
-            raise _too_long(len(ids), context)
+            raise prompt_too_long(len(ids), context)
         if emitted.text:
             (behind,) = await self._prompts_at().tokenize([emitted.text])
             ids = ids + behind
@@ -352,10 +353,3 @@ def _defaults(params: dict[str, Any], wanted: Sampling) -> Sampling:
     # llama.cpp keeps 32-bit floats: 0.8 comes back as 0.800000011920929.
     told = {ours: round(params[theirs], 6) for ours, theirs in PARAMETERS.items() if theirs in params}
     return wanted.over(Sampling(**told, ignore_eos=False, logprobs=False, top_logprobs=0))
-
-
-def _too_long(tokens: int, context: int) -> EngineFailed:
-    return EngineFailed(
-        f"The prompt has {tokens} tokens; the context holds {context}, one of them for the answer.",
-        code="prompt_too_long",
-    )

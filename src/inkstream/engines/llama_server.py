@@ -91,8 +91,8 @@ def read_header(path: Path) -> gguf.Header:
         raise ModelError(f"{path} is no usable GGUF file: {error}.", code="model_corrupt") from error
 
 
-def read_through(path: Path, on_share: Callable[[float], None], sha256: str = "") -> str:
-    """Read the weights once: the checksum, unless given, and a warm page cache, so that loading is short.
+def read_through(path: Path, on_share: Callable[[float], None], sha256: str) -> str:
+    """Read the weights once: the checksum, unless it is known, and a warm page cache: loading is short then.
 
     ``on_share`` is called with 0…1 from the calling thread. Raises ModelError.
     """

@@ -34,6 +34,7 @@ from inkstream.engines import (
     Sampling,
     Status,
     Take,
+    prompt_too_long,
 )
 from inkstream.engines.logprobs import entry
 from inkstream.engines.pace import Paced, Steps, Turns
@@ -119,7 +120,7 @@ class Scripted:
             raise EngineFailed(f"The text is no Unicode: {error}.", code="bad_prompt") from error
         tokens = len(cut(text))
         if tokens >= self.script.context:
-            raise _too_long(tokens, self.script.context)
+            raise prompt_too_long(tokens, self.script.context)
         return Prompt(tokens=tokens, payload={"text": text})
 
     async def generate(self, request: Request, emitted: Emitted, take: Take) -> Finish:
@@ -148,7 +149,7 @@ class Scripted:
         self._require_ready()
         prompt = prompt_text(request)
         if request.prompt.tokens >= self.script.context:
-            raise _too_long(request.prompt.tokens, self.script.context)
+            raise prompt_too_long(request.prompt.tokens, self.script.context)
         if emitted.text and self.script.continues == "no":
             raise EngineFailed("This engine cannot go on with a cut answer.", code="cannot_continue")
         if self.script.fail_on and self.script.fail_on in prompt:
@@ -345,10 +346,3 @@ class _Answer:
             skipped += 1
             missing -= len(piece)
         return skipped, piece[missing:] if missing < 0 else ""
-
-
-def _too_long(tokens: int, context: int) -> EngineFailed:
-    return EngineFailed(
-        f"The prompt has {tokens} tokens; the context holds {context}, one of them for the answer.",
-        code="prompt_too_long",
-    )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from inkstream.errors import LogError
-from inkstream.events import Batch, Draft, Event, Kind, Note, RunState
+from inkstream.events import Batch, Draft, Event, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +155,9 @@ class Log(Protocol):
     async def follow(self, run: str, after: int, reader: Reader, *, waits: bool = True) -> None:
         """Give the reader what is stored behind ``after`` and the current notes, then what comes.
 
-        Returns behind the terminal event, or when the log is closed; because nothing happens only if it does
-        not wait. A
-        reader that is not ready goes on from the log when it is: it holds up nobody. What a reader raises
-        ends its own following, here. Raises NotFound.
+        Returns behind the terminal event, or when the log is closed; one that does not wait, behind what
+        there is. A reader that is not ready goes on from the log when it is: it holds up nobody. What a
+        reader raises ends its own following, here. Raises NotFound.
         """
         ...
 
@@ -190,21 +189,3 @@ class Log(Protocol):
         What was submitted is committed first. A reader that is not ready is let go when it is.
         """
         ...
-
-
-__all__ = [
-    "Appended",
-    "Batch",
-    "Claim",
-    "Done",
-    "Draft",
-    "Entry",
-    "Event",
-    "Kind",
-    "Log",
-    "NewRun",
-    "Note",
-    "Reader",
-    "Run",
-    "RunState",
-]

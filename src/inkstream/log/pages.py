@@ -23,11 +23,8 @@ WHERE run = (SELECT run FROM begun) AND first >=
 ORDER BY first LIMIT :most
 """
 LAST_SEQ = (1 << 32) - 1  # no number is higher
-
-
-FETCH_BYTES = (
-    16 * 1024
-)  # of frames, and what the last page has beyond: a reader that takes nothing holds that much
+# Of frames, and what the last page has beyond: a reader that takes nothing holds that much.
+FETCH_BYTES = 16 * 1024
 
 Row = tuple[int, int, bytes, bytes]
 

@@ -69,9 +69,8 @@ def prepare(db: sqlite3.Connection, path: Path, *, durable: bool) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     db.execute("PRAGMA secure_delete = ON")
-    db.execute(
-        "PRAGMA journal_size_limit = 0"
-    )  # a write-ahead file that begins anew keeps nothing of the old
+    # A write-ahead file that begins anew keeps nothing of the old.
+    db.execute("PRAGMA journal_size_limit = 0")
     db.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints fsync: never in a committing call
     db.execute("BEGIN IMMEDIATE")
     try:

@@ -155,9 +155,8 @@ class SqliteLog:
 
     async def _follow(self, run: str, follower: Follower, waits: bool) -> None:
         begun = self._feeds.get(run)
-        enough = (
-            begun.last_seq if begun is not None and not waits else None
-        )  # it may grow faster than it is read
+        # Where it stands now: it may grow faster than it is read.
+        enough = begun.last_seq if begun is not None and not waits else None
         while not (follower.has_ended or self._is_closed):
             if not follower.is_ready:
                 follower.is_ready = True

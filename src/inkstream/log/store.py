@@ -279,11 +279,11 @@ class Store:
         """Overwrite what the journal still says of forgotten runs. Returns how many rows were written."""
         if not self._wipe_below:
             return 0
-        behind = [tail for tail in self.open_runs.values() if tail.frames and tail.block < self._wipe_below]
-        for tail in behind[:limit]:
+        unpaged = [tail for tail in self.open_runs.values() if tail.frames and tail.block < self._wipe_below]
+        for tail in unpaged[:limit]:
             self._page(tail)
         self._release()
-        rows = len(behind[:limit])
+        rows = len(unpaged[:limit])
         rows += self._journal.wipe(self._wipe_below, limit - rows)
         if not rows:
             set_traceless(self._db)

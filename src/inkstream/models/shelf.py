@@ -22,7 +22,7 @@ from inkstream.models.catalog import (
     sampling_of,
 )
 from inkstream.models.part import has_begun
-from inkstream.models.store import Store
+from inkstream.models.store import Store, sha256_of
 
 FILE, CACHE, HUB_CACHE = "file", "cache", "hub-cache"
 SHOWN_FILES = 8
@@ -128,7 +128,7 @@ class Shelf:
             name=wish.name,
             path=paths[0] if wish.form == "gguf" else paths[0].parent,
             size_bytes=sum(path.stat().st_size for path in paths),
-            sha256=digests[0] if len(digests) == 1 else _digest_of(digests),
+            sha256=_digest_of(digests) if all(digests) else "",
             source=source,
             sampling=sampling,
             files=tuple(paths),
@@ -196,8 +196,13 @@ def _readable(path: Path, source: str) -> Iterator[None]:
         raise ModelError(f"{path} is not a usable model: {error}. {way_out}", code="model_corrupt") from error
 
 
+def checksum(model: Model) -> str:
+    """What ``Model.sha256`` would be of its files as they are now: reads every byte. Raises OSError."""
+    return _digest_of([sha256_of(file) for file in model.files])
+
+
 def _digest_of(digests: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if all(digests) else ""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _no_file(path: Path) -> str:

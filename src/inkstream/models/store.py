@@ -48,7 +48,7 @@ class Store:
 
     def hash(self, file: Path) -> Fingerprint:
         """The file's fingerprint, from memory or by reading all of it. Raises OSError."""
-        return self.fingerprint(file) or self.remember(file, _sha256(file))
+        return self.fingerprint(file) or self.remember(file, sha256_of(file))
 
     def remember(self, file: Path, sha256: str) -> Fingerprint:
         status = file.stat()
@@ -107,6 +107,7 @@ def writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """Reads all of it. Raises OSError."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

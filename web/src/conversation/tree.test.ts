@@ -1,25 +1,10 @@
 import { expect, test } from 'vitest'
-import { byParent, merged, pathThrough } from './tree.ts'
 import type { Message } from '../stream/wire.ts'
+import { message as messageWith } from './messages.fake.ts'
+import { byParent, merged, pathThrough } from './tree.ts'
 
 function message(id: string, parent: string | null, created_at: number): Message {
-  return {
-    id,
-    parent,
-    created_at,
-    chat: 'c',
-    role: 'user',
-    parts: [],
-    run: null,
-    last_id: null,
-    state: 'done',
-    finish: null,
-    error: null,
-    usage: null,
-    timings: null,
-    made_with: null,
-    left_out: 0,
-  }
+  return messageWith({ id, parent, created_at, role: 'user' })
 }
 
 function ids(messages: readonly Message[], through: string | null = null): string {

@@ -1,7 +1,7 @@
 /** Asks the worker for tokens. There is one for the page; it starts with the first question. */
 import type { Ask, Tokens } from './tokens.ts'
 
-export class Highlighter {
+class Highlighter {
   #worker: Worker | null = null
   #asked = 0
   readonly #waiting = new Map<number, (tokens: Tokens) => void>()

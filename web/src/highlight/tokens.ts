@@ -13,5 +13,4 @@ export interface Tokens {
   readonly kinds: readonly Kind[]
 }
 
-export const KINDS = ['keyword', 'string', 'number', 'comment', 'title', 'type', 'meta'] as const
-export type Kind = (typeof KINDS)[number]
+export type Kind = 'keyword' | 'string' | 'number' | 'comment' | 'title' | 'type' | 'meta'

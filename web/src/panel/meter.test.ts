@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { Api, type ContextUse } from '../api.ts'
-import type { Message, Model } from '../stream/wire.ts'
+import { message } from '../conversation/messages.fake.ts'
+import type { Model } from '../stream/wire.ts'
 import { FakeWorld } from '../stream/world.fake.ts'
 import { estimateTokens } from './estimate.ts'
 import { Meter, type Measured } from './meter.svelte.ts'
@@ -12,15 +13,6 @@ const MODEL: Model = {
   quantization: null,
   context_length: 1_000,
   defaults: {},
-}
-
-function message(fields: Partial<Message>): Message {
-  return {
-    ...{ id: 'm', chat: 'c', parent: null, role: 'assistant', parts: [], created_at: 1, run: 'r' },
-    ...{ last_id: null, state: 'done', finish: null, error: null, usage: null, timings: null },
-    ...{ made_with: null, left_out: 0 },
-    ...fields,
-  }
 }
 
 const question = message({ id: 'q', role: 'user', parts: [{ type: 'text', text: 'Why?' }] })

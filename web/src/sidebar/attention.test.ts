@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { MemoryStorage } from '../storage.fake.ts'
 import type { Run } from '../stream/wire.ts'
 import { Attention } from './attention.svelte.ts'
-import { keepIn, READY, run } from './chats.fake.ts'
+import { READY, run } from './chats.fake.ts'
 
-let items: Map<string, string>
+let kept: MemoryStorage
 
-beforeEach(() => keepIn((items = new Map())))
+beforeEach(() => void vi.stubGlobal('localStorage', (kept = new MemoryStorage())))
 afterEach(() => void vi.unstubAllGlobals())
 
 function snapshot(attention: Attention, ...runs: Run[]): void {
@@ -90,5 +91,5 @@ test('what is kept has a bound', () => {
   }
   expect(attention.unread.size).toBe(200)
   expect(attention.unread.has('c999')).toBe(true)
-  expect(items.has('inkstream.living')).toBe(false)
+  expect(kept.getItem('inkstream.living')).toBeNull()
 })

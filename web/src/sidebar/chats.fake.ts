@@ -1,5 +1,4 @@
-/** Chats and runs as the server tells them, and a place where the browser keeps things. */
-import { vi } from 'vitest'
+/** Chats and runs as the server tells them. */
 import { UNSET } from '../panel/settings.ts'
 import type { Chat, Run, RunState } from '../stream/wire.ts'
 
@@ -13,12 +12,3 @@ export function run(id: string, chat: string | null, state: RunState = 'running'
 }
 
 export const READY = { phase: 'ready' } as const
-
-/** Whoever stubs it again has what was kept before. */
-export function keepIn(items: Map<string, string>): void {
-  vi.stubGlobal('localStorage', {
-    getItem: (key: string) => items.get(key) ?? null,
-    setItem: (key: string, value: string) => void items.set(key, value),
-    removeItem: (key: string) => void items.delete(key),
-  })
-}

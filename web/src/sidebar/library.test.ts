@@ -1,13 +1,14 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Api } from '../api.ts'
+import { MemoryStorage } from '../storage.fake.ts'
 import type { Chat } from '../stream/wire.ts'
 import { FakeWorld } from '../stream/world.fake.ts'
-import { chat, keepIn, READY } from './chats.fake.ts'
+import { chat, READY } from './chats.fake.ts'
 import { Library } from './library.svelte.ts'
 
 const SNAPSHOT = { type: 'snapshot', runs: [], engine: READY } as const
 
-beforeEach(() => keepIn(new Map()))
+beforeEach(() => void vi.stubGlobal('localStorage', new MemoryStorage()))
 afterEach(() => void vi.unstubAllGlobals())
 
 /** A server with these chats, newest first, that remembers what it was asked. */

@@ -53,6 +53,7 @@ export interface RevealOptions {
 
 /** So long without a frame, nobody draws: a covered window, a page that is busy with something else. */
 const FRAMELESS_MS = 1_000
+
 /** Reveals one text, frame by frame, and sleeps while nothing waits. Call `stop` when it is not drawn any more. */
 export class Reveal {
   readonly #options: RevealOptions

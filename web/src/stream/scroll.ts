@@ -53,8 +53,8 @@ export interface Stick {
   /** Go to the end and follow it. */
   readonly toEnd: () => void
   /**
-   * Put the question that `find` finds (at every growth: quickly) near the top and follow the end: the answer grows into the empty room
-   * below it without any motion, until that is full.
+   * Put the question that `find` finds near the top and follow the end: the answer grows into the empty room below
+   * it without any motion, until that is full. `find` is called at every growth, so it is quick.
    */
   readonly toQuestion: (find: () => HTMLElement | null) => void
   /** Stay where the reader is, whatever becomes of the content. */

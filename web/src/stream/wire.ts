@@ -100,7 +100,7 @@ export interface DownloadDetail {
   readonly bytes_per_second?: number | null
   readonly seconds_left?: number | null
   /** What it is waiting for, where it is. */
-  readonly note?: string | null
+  readonly note?: { readonly en: string; readonly zh: string } | null
   /** What is being done while it loads. */
   readonly step?: { readonly en: string; readonly zh: string }
   /** What users of this engine must be told, whatever it does. */

@@ -26,6 +26,7 @@ from inkstream.engines import (
     Sampling,
     Status,
     Take,
+    prompt_too_long,
 )
 from inkstream.engines.loadable import Loadable
 from inkstream.engines.logprobs import entry
@@ -149,11 +150,7 @@ class _Core:
     def require_room(self, tokens: int) -> None:
         """Raises EngineFailed where the prompt leaves no room for an answer."""
         if tokens >= self.capabilities.context_length:
-            raise EngineFailed(
-                f"The prompt has {tokens} tokens; the context holds {self.capabilities.context_length}, "
-                "one of them for the answer.",
-                code="prompt_too_long",
-            )
+            raise prompt_too_long(tokens, self.capabilities.context_length)
 
     def _call(self, request: Request, emitted: Emitted, take: Take) -> _Call:
         prompt = self._checked(

@@ -87,7 +87,7 @@ class Stage:
 
 DEQUANTISING = Stage("dequantising the weights", "反量化权重", 0.0, 0.5)
 READING = Stage("reading the weights", "读取权重", 0.0, 0.6)
-PLACING = Stage("placing the weights", "放置权重", 0.6, 0.7)
+PLACING = Stage("placing the weights", "将权重移到设备", 0.6, 0.7)
 CAPTURING = Stage("capturing graphs", "捕获计算图", 0.7, 1.0)
 
 Tell = Callable[[Status], None]

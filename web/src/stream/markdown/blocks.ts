@@ -4,7 +4,17 @@
  * looked at again, but for references that are defined later.
  */
 import { push, pushAll, type Chunks } from './chunks.ts'
-import { add, blockOf, EMPTY, goesOn, passQuoteMark, type Container } from './containers.ts'
+import {
+  add,
+  blockOf,
+  EMPTY,
+  goesOn,
+  loosened,
+  passQuoteMark,
+  withGaps,
+  withoutGaps,
+  type Container,
+} from './containers.ts'
 import {
   addLine,
   closedBlock,
@@ -125,7 +135,7 @@ export class BlockReader {
     if (leaf && this.#takeCode(leaf, cursor)) return true
     if (cursor.isBlank) this.#takeBlank(depth)
     else if (!this.#begin(cursor, depth, given)) return false
-    else this.#forgetGaps()
+    else this.#stack = withoutGaps(this.#stack)
     return true
   }
 
@@ -144,15 +154,14 @@ export class BlockReader {
     const isGap = leaf.type === 'indented' && cursor.isBlank
     const taken = takeCode(leaf, cursor)
     if (taken === null) return false
-    if (isGap) this.#markGaps()
-    else this.#forgetGaps()
+    this.#stack = isGap ? withGaps(this.#stack) : withoutGaps(this.#stack)
     this.#settle(taken)
     return true
   }
 
   #takeMath(leaf: OpenMath, cursor: Cursor, given: Given): boolean {
     const { taken, rest } = takeMath(leaf, given.line, cursor.rest)
-    this.#forgetGaps()
+    this.#stack = withoutGaps(this.#stack)
     this.#settle(taken)
     if (this.#leaf?.type === 'math' && this.#leaf.tex.length > REACH) this.#unwind(this.#leaf)
     // What stands behind a formula cannot begin another one that would have to be read again from its line.
@@ -175,7 +184,7 @@ export class BlockReader {
 
   #takeBlank(depth: number): void {
     this.#closeTo(depth)
-    this.#markGaps()
+    this.#stack = withGaps(this.#stack)
   }
 
   /** Opens what the line opens. What is left of it goes into a paragraph or a table. */
@@ -332,26 +341,7 @@ export class BlockReader {
     const tip = this.#tip
     const isOther = tip.type === 'list' && tip.marker.kind !== marker?.kind
     if (isOther) this.#closeTo(this.#stack.length - 1)
-    if (this.#tip.hasGap) this.#loosen()
-  }
-
-  /** A blank line between two items, or inside of one between two blocks, makes a list loose. */
-  #loosen(): void {
-    const at = this.#stack.length - (this.#tip.type === 'item' ? 2 : 1)
-    const list = this.#stack[at]
-    if (list?.type === 'list') this.#stack = this.#stack.with(at, { ...list, isTight: false })
-  }
-
-  #markGaps(): void {
-    const from = this.#stack.findLastIndex(({ type }) => type === 'quote') + 1
-    this.#stack = this.#stack.map((container, at) =>
-      at < from ? container : { ...container, hasGap: true },
-    )
-  }
-
-  #forgetGaps(): void {
-    if (!this.#stack.some(({ hasGap }) => hasGap)) return
-    this.#stack = this.#stack.map((container) => ({ ...container, hasGap: false }))
+    if (this.#tip.hasGap) this.#stack = loosened(this.#stack)
   }
 
   #push(container: Container): void {

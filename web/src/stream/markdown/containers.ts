@@ -62,6 +62,24 @@ function passColumns(cursor: Cursor, columns: number): boolean {
   return true
 }
 
+/** Behind a blank line: it counts for what was opened inside of the last quote. */
+export function withGaps(stack: readonly Container[]): readonly Container[] {
+  const from = stack.findLastIndex(({ type }) => type === 'quote') + 1
+  return stack.map((container, at) => (at < from ? container : { ...container, hasGap: true }))
+}
+
+export function withoutGaps(stack: readonly Container[]): readonly Container[] {
+  if (!stack.some(({ hasGap }) => hasGap)) return stack
+  return stack.map((container) => ({ ...container, hasGap: false }))
+}
+
+/** A blank line between two items, or inside of one between two blocks, makes a list loose. */
+export function loosened(stack: readonly Container[]): readonly Container[] {
+  const at = stack.length - (stack.at(-1)?.type === 'item' ? 2 : 1)
+  const list = stack[at]
+  return list?.type === 'list' ? stack.with(at, { ...list, isTight: false }) : stack
+}
+
 /** The container with a block more. */
 export function add(container: Container, block: Block): Container {
   const last = lastAdded(container)

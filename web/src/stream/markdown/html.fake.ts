@@ -69,7 +69,7 @@ function ofCell(cell: Prose, tag: string, align: string | null): string {
   return `<${tag}${style}>${ofProse(cell)}</${tag}>`
 }
 
-export function ofProse({ parts }: Prose): string {
+function ofProse({ parts }: Prose): string {
   return parts.flat().map(ofInline).join('')
 }
 

@@ -49,9 +49,9 @@ interface Link {
   readonly end: number
 }
 
-/** Settled parts have at least this length, so that they are few; */
+/** Settled parts have at least this length, so that they are few. */
 const SETTLED_LENGTH = 256
-/** and this much is known of what follows, more than any rule looks ahead without saying so. */
+/** So much is known of what follows them, more than any rule looks ahead without saying so. */
 const LOOKAHEAD = 64
 
 /** In less than this nothing is settled. */
