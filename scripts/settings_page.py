@@ -12,11 +12,14 @@ HEAD = """\
 # Settings · 设置
 
 A value comes from the command line, else the environment, else `inkstream.toml` in the working folder, else
-the default. A malformed value stops the start and is named. `INKSTREAM_LANG` (`en` or `zh`) sets the
-console's language and comes from the environment alone. A model that an admin has [chosen while the server
-ran](models.md#another-model-while-the-server-runs) takes the place of `INKSTREAM_MODEL`, not of `--model`.
+the default. A malformed value stops the start and is named, and so does an unknown name in the file; a
+variable with one is passed over, and `inkstream doctor` points it out. `INKSTREAM_LANG` (`en` or `zh`) sets
+the console's language and comes from the environment alone. A model that an admin has [chosen while the
+server ran](models.md#another-model-while-the-server-runs) takes the place of `INKSTREAM_MODEL`, not of
+`--model`.
 
-取值的优先顺序：命令行、环境变量、工作目录中的 `inkstream.toml`、默认值。取值有误时拒绝启动，并指出是哪一项。
+取值的优先顺序：命令行、环境变量、工作目录中的 `inkstream.toml`、默认值。取值有误时拒绝启动，并指出是哪一项；
+文件中有未知名称时也拒绝启动；名称未知的环境变量会被忽略，由 `inkstream doctor` 指出。
 `INKSTREAM_LANG`（`en` 或 `zh`）设定控制台语言，只能用环境变量设置。管理员在服务器运行时选定的模型
 优先于 `INKSTREAM_MODEL`，但不优先于命令行的 `--model`：见
 [更换模型](models.md#another-model-while-the-server-runs)。

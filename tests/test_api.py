@@ -346,11 +346,22 @@ async def test_a_bad_question_is_refused_by_name_and_costs_nothing(
         assert (await http.get(f"/api/chats/{chat}")).json()["messages"] == []
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_a_body_that_does_not_say_it_is_json_is_told_how(kind: str, tmp_path: Path) -> None:
+    async with serving(tmp_path) as live, client(live) as http:
+        reply = await http.post("/api/chats", content=b"{}", headers={"Content-Type": kind})
+    assert (reply.status_code, error_of(reply)) == (400, "invalid_parameter")
+    assert "Content-Type: application/json" in reply.json()["error"]["message"]
+
+
 async def test_a_body_that_is_no_json_or_too_large_is_named(tmp_path: Path) -> None:
     async with serving(tmp_path, body_kib=1) as live, client(live) as http:
         as_json = {"Content-Type": "application/json"}
         reply = await http.post("/api/chats", content=b'{"title": ', headers=as_json)
         assert (reply.status_code, error_of(reply)) == (400, "bad_json")
+        assert "not valid JSON" in reply.json()["error"]["message"]
+        reply = await http.post("/v1/chat/completions", content=b'{"title": ', headers=as_json)
+        assert (reply.json()["error"]["code"], reply.json()["error"]["param"]) == ("bad_json", None)
         reply = await http.post("/api/chats", content=b"\xff\xfe", headers=as_json)
         assert reply.status_code == 400
         reply = await http.post("/api/chats", content=b'"%s"' % (b"x" * 2000), headers=as_json)
@@ -498,8 +509,15 @@ async def test_a_link_may_lead_to_the_page_from_anywhere(tmp_path: Path) -> None
         assert (await http.get("/", headers=headers)).status_code in (200, 503)
 
 
-async def test_a_named_origin_may_ask_and_no_other_is_told_that_it_may(tmp_path: Path) -> None:
-    async with serving(tmp_path, cors_origins=("https://friend.example",)) as live, client(live) as http:
+async def test_all_origins_at_once_are_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Name each origin"):
+        async with serving(tmp_path, cors_origins=("*",)):
+            pass
+
+
+@pytest.mark.parametrize("named", ["https://friend.example", "https://friend.example/"])
+async def test_a_named_origin_may_ask_and_no_other_is_told_that_it_may(named: str, tmp_path: Path) -> None:
+    async with serving(tmp_path, cors_origins=(named,)) as live, client(live) as http:
         headers = {"Origin": "https://friend.example", "Access-Control-Request-Method": "POST"}
         reply = await http.options("/api/chats", headers=headers)
         assert reply.headers["access-control-allow-origin"] == "https://friend.example"
@@ -613,6 +631,9 @@ async def test_the_docs_and_what_they_load_want_the_key(tmp_path: Path) -> None:
 async def test_the_description_and_the_health_are_there(tmp_path: Path) -> None:
     async with serving(tmp_path) as live, client(live) as http:
         assert (await http.get("/readyz")).status_code == 200
+        for path in ("/healthz", "/readyz"):
+            reply = await http.head(path)
+            assert (reply.status_code, reply.content) == (200, b"")
         assert "/api/chats/{chat}/messages" in (await http.get("/openapi.json")).json()["paths"]
     async with serving(tmp_path, Script(load_seconds=60)) as live, client(live) as http:
         reply = await http.get("/readyz")

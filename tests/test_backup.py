@@ -207,9 +207,15 @@ def test_of_a_folder_without_a_log_there_is_no_backup(name: str, tmp_path: Path)
 async def test_a_backup_that_fails_leaves_no_file(tmp_path: Path) -> None:
     await made(tmp_path / "data")
     (tmp_path / "data" / "history.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(InkstreamError, match="not a database"):
+    with pytest.raises(InkstreamError, match=r"history\.db is damaged: file is not a database"):
         back_up(tmp_path / "data", tmp_path / "second.zip")
     assert sorted(os.listdir(tmp_path)) == ["backup.zip", "data"]
+
+
+def test_a_backup_that_is_not_there_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        restore(tmp_path / "typo.zip", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 async def test_a_folder_in_use_is_not_restored_into(tmp_path: Path) -> None:
@@ -262,7 +268,7 @@ async def test_what_is_no_backup_is_refused_and_nothing_is_restored(
     spoil(file)
     with pytest.raises(ConfigError, match=r"backup\.zip"):
         restore(file, tmp_path / "new")
-    assert [path.name for path in (tmp_path / "new").iterdir() if path.name != "gateway.lock"] == []
+    assert [path.name for path in (tmp_path / "new").glob("*") if path.name != "gateway.lock"] == []
 
 
 def newer(told: dict[str, Any]) -> None:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkstream import flags
+from inkstream import config, flags
 from inkstream.commands import COMMANDS
 from inkstream.config import settings_fields
+from inkstream.errors import ConfigError
 from inkstream.words import Words, columns, language, wrap
 
 ROOT = Path(__file__).parent.parent
@@ -133,6 +134,42 @@ def test_a_malformed_value_is_named_with_where_it_came_from(environ: dict[str, s
     assert "'prot'" in refusal(inkstream(environ, "serve", folder=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patience-seconds", "inf"),
+        ("data-dir", ""),
+        ("data-dir", "a\0b"),
+        ("data-dir", "~nobody-of-this-name/data"),
+        ("port", 80.5),
+        ("port", float("inf")),
+        ("hosts", {}),
+    ],
+)
+def test_what_only_looks_like_a_value_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"--{name} has value .* Not a valid"):
+        config.load({name.replace("-", "_"): value})
+
+
+@pytest.mark.parametrize("name", ["public_url", "traces"])
+def test_an_address_is_one_with_its_scheme(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"'chat\.example\.org'\. Not an http:// or https:// address"):
+        config.load({name: "chat.example.org"})
+
+
+def test_a_settings_file_may_begin_with_the_mark_that_windows_editors_write(tmp_path: Path) -> None:
+    (tmp_path / "inkstream.toml").write_bytes(b"\xef\xbb\xbfport = 81\n")
+    assert config.load({}, {}, tmp_path).port == 81
+
+
+def test_a_working_folder_that_is_gone_is_no_settings_file(environ: dict[str, str], tmp_path: Path) -> None:
+    command = f"mkdir gone; cd gone; rmdir ../gone; exec {sys.executable} -m inkstream users list"
+    answer = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
 def test_listening_beyond_loopback_without_a_key_is_refused_with_a_key_to_use(
     environ: dict[str, str],
 ) -> None:
@@ -160,6 +197,20 @@ def test_a_data_folder_that_cannot_be_written_is_refused(environ: dict[str, str]
     assert "--data-dir" in said
 
 
+def test_the_doctor_looks_further_than_a_data_folder_that_is_a_file(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "data").write_text("")
+    findings = findings_of(inkstream(environ, "doctor", "--json"))
+    assert findings["folder"]["level"] == "fail"
+    assert "mirrors" in findings
+
+
+def test_a_refusal_without_a_command_to_run_points_at_none(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "data" / "accounts.db").mkdir(parents=True)
+    assert "→" not in refusal(inkstream(environ, "serve"))
+
+
 def findings_of(answer: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
     report = json.loads(answer.stdout)
     assert answer.returncode == (0 if report["ok"] else 1)
@@ -172,6 +223,13 @@ def test_the_doctor_says_what_to_do_about_everything_that_is_not_well(environ: d
     assert findings["port"]["level"] == "fail"
     assert all(finding["fix"] for finding in findings.values() if finding["level"] != "ok")
     assert findings["llama"]["level"] == "ok"
+
+
+def test_the_doctor_finds_a_variable_with_a_slip_in_its_name(environ: dict[str, str]) -> None:
+    assert "settings" not in findings_of(inkstream(environ, "doctor", "--json"))
+    finding = findings_of(inkstream(environ | {"INKSTREAM_USR_RUNS": "4"}, "doctor", "--json"))["settings"]
+    assert (finding["level"], finding["text"]) == ("warn", "INKSTREAM_USR_RUNS is no setting")
+    assert "INKSTREAM_USER_RUNS" in finding["fix"]
 
 
 def test_the_doctor_prints_the_same_findings_for_people(environ: dict[str, str]) -> None:
@@ -198,6 +256,15 @@ def test_a_terminal_without_han_characters_gets_question_marks(environ: dict[str
     assert findings_of(inkstream(environ, "doctor", "--json"))["locale"]["level"] == "ok"
 
 
+def test_an_interrupt_before_the_command_is_loaded_leaves_no_traceback(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "webbrowser.py").write_text("raise KeyboardInterrupt\n")
+    path = os.pathsep.join([str(tmp_path), environ.get("PYTHONPATH", "")])
+    answer = inkstream(environ | {"PYTHONPATH": path}, "doctor")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "")
+
+
 def test_a_reader_that_has_seen_enough_causes_no_complaint(environ: dict[str, str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -205,6 +272,17 @@ def test_a_reader_that_has_seen_enough_causes_no_complaint(environ: dict[str, st
         command = [sys.executable, "-m", "inkstream", "doctor", "--json"]
         answer = subprocess.run(command, env=environ, stdout=closed, stderr=subprocess.PIPE, check=False)
     assert (answer.returncode, answer.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(("to", "code"), [(">&-", 0), (">/dev/full", 1), (">&- 2>&-", 0)])
+def test_output_that_goes_nowhere_leaves_no_traceback(environ: dict[str, str], to: str, code: int) -> None:
+    command = f"exec {sys.executable} -m inkstream users list {to}"
+    answer = subprocess.run(
+        ["/bin/sh", "-c", command], env=environ, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == code
+    assert "Traceback" not in answer.stderr
+    assert ("No space left" in answer.stderr) == (code == 1)
 
 
 def test_the_settings_page_is_up_to_date() -> None:

@@ -224,6 +224,18 @@ def test_nobody_is_answered_into_the_middle_of_an_answer(tmp_path: Path) -> None
         found.require_well()
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_who_asks_in_an_older_http_reads_a_stream_without_chunks(server: Target, version: bytes) -> None:
+    with closing(server.connect()) as sock:
+        sock.sendall(request(b"GET /stream?prompt=hello HTTP/" + version, HOST, CLOSE))
+        head, _, body = rest_of(sock).partition(LF + LF)
+    is_chunked = version == b"1.1"
+    assert (b"transfer-encoding: chunked" in head.lower()) == is_chunked
+    assert body.startswith(b"retry: ") != is_chunked
+    assert body.endswith(b"data: [DONE]\n\n") != is_chunked
+    server.require_well()
+
+
 def rest_of(sock: socket.socket) -> bytes:
     heard = b""
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inkstream.models import local
+from inkstream.errors import ModelError
+from inkstream.models import fetch, local
 from inkstream.models.catalog import ALIASES
 from tests.fake_hub import fake_hub
 from tests.models_world import NAME, REPO, WEIGHTS, World, offer, world
@@ -171,3 +172,19 @@ async def test_what_is_here_is_listed_by_alias_or_hub_name(tmp_path: Path) -> No
         await here.fetch("qwen2-0.5b")
     names = [model.name for model in local(here.folder, here.environ)]
     assert names == [f"{REPO}:{NAME}", "qwen2-0.5b"]
+
+
+async def test_a_home_that_may_not_be_read_holds_no_models(tmp_path: Path) -> None:
+    """As of a service whose HOME is another user's. Too long a name is refused to root as well."""
+    home = tmp_path / ("x" * 300)
+    with pytest.raises(OSError, match="File name too long"):
+        (home / ".cache").is_dir()
+    assert local(tmp_path, {"HOME": str(home)}) == []
+    with pytest.raises(ModelError, match="not on this disk"):
+        await fetch("smollm2-135m", tmp_path, on_progress=print, offline=True, environ={"HOME": str(home)})
+
+
+async def test_a_path_that_may_not_be_read_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be read: File name too long") as caught:
+        await fetch(str(tmp_path / ("x" * 300) / "x.gguf"), tmp_path, on_progress=print, offline=True)
+    assert caught.value.code == "model_unreadable"

@@ -257,7 +257,7 @@ async def test_no_route_is_served_that_is_not_walked_through(tmp_path: Path) -> 
             assert isinstance(route.original_route, Route), f"{route}: say here how to walk through it"
             assert is_guarded(str(route.path)) or route.path in OPEN_PATHS, route
             for method in route.methods or ():
-                if (method, route.path_format) not in described:
+                if ("GET" if method == "HEAD" else method, route.path_format) not in described:
                     assert method in ("GET", "HEAD"), route
                     aside.add(route.path)
         assert aside == ASIDE.keys()

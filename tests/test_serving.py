@@ -157,6 +157,43 @@ async def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> 
     assert "--data-dir" in said
 
 
+@pytest.mark.parametrize("name", ["accounts.db", "history.db", "log.db"])
+async def test_a_damaged_database_is_refused_by_name_with_the_ways_out(name: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_bytes(b"no database" * 1000)
+    code, out, err = await finished(tmp_path, "serve", "--engine", "scripted", "--port", "0")
+    assert (code, out) == (2, "")
+    assert f"{name} is damaged" in err
+    assert "inkstream restore" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "url"),
+    [
+        ("serve", "http://127.0.0.1:none"),
+        ("serve", "http://"),
+        ("serve", "tcp://127.0.0.1:99999"),
+        ("engine", "tcp://127.0.0.1:none"),
+        ("engine", "http://127.0.0.1:8001"),
+    ],
+)
+async def test_an_engine_url_that_is_none_is_refused(command: str, url: str, tmp_path: Path) -> None:
+    here = ("--port", "0") if command == "serve" else ("--engine", "scripted")
+    code, out, err = await finished(tmp_path, command, "--engine-url", url, *here)
+    assert (code, out) == (2, "")
+    assert f"engine URL '{url}' is not of the form tcp://ADDRESS:PORT" in err
+    assert ".py" not in err
+
+
+async def test_what_people_say_is_for_the_owner_of_the_folder_alone(tmp_path: Path) -> None:
+    async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as server:
+        await address_of(server)
+        databases = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "data").glob("*.db*")}
+    assert {"accounts.db", "history.db", "log.db"} <= set(databases)
+    assert set(databases.values()) == {0o600}
+
+
 async def test_serve_joins_an_engine_that_runs_alone(tmp_path: Path) -> None:
     url = f"tcp://127.0.0.1:{free_port('127.0.0.1')}"
     joined = ("--engine", "scripted", "--engine-url", url)

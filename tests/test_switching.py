@@ -300,3 +300,17 @@ async def test_the_console_switches_says_why_not_and_the_choice_outlives_the_ser
         await until_ready(url)
         code, out, _ = await finished(tmp_path, "model", "--url", url, "--key", "secret")
         assert (code, out.split()) == (0, ["b", "ready"])
+
+
+@pytest.mark.parametrize("url", ["chat.example.org", "http://127.0.0.1:none", "http://[::1"])
+async def test_what_is_no_address_of_a_server_is_refused(url: str, tmp_path: Path) -> None:
+    code, out, err = await finished(tmp_path, "model", "--url", url)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"inkstream: '{url}' is no address of a server")
+
+
+@pytest.mark.parametrize("command", [("model", "--url"), ("doctor",)])
+async def test_a_key_in_any_script_is_sent(command: tuple[str, ...], tmp_path: Path) -> None:
+    async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0", "--key", "密钥") as server:
+        told = await finished(tmp_path, *command, await address_of(server), "--key", "密钥")
+    assert told[0] == 0, told

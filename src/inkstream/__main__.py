@@ -1,3 +1,16 @@
-from inkstream.cli import main
+"""The command, from the first line that Python runs of it."""
 
-raise SystemExit(main())
+from __future__ import annotations
+
+
+def main() -> int:
+    try:
+        from inkstream import cli  # noqa: PLC0415  # Ctrl-C may come in the quarter of a second that this takes
+
+        return cli.main()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -60,8 +60,9 @@ def back_up(folder: Path, target: Path) -> None:
     with _translated(target), _created(target) as file, _workshop(target.parent) as work:
         with _snapshot(folder) as sources:
             for part, source in sources.items():
-                database.require_known(source, folder / part.file, part.newest)
-                _copy(source, work / part.file)
+                with _undamaged(folder / part.file):
+                    database.require_known(source, folder / part.file, part.newest)
+                    _copy(source, work / part.file)
         if (choice := chosen.read(folder)) is not None:
             chosen.write(work, choice)
         _pack(work, file)
@@ -73,7 +74,8 @@ def restore(source: Path, folder: Path) -> None:
     Raises ConfigError for a file that is no backup or is damaged, and for a folder with databases;
     FolderInUse, LogUnwritable, and LogError for a backup of a newer version.
     """
-    lock = lock_folder(folder)
+    with _translated(source), source.open("rb"):
+        lock = lock_folder(folder)  # which makes it: not for a backup that is not there
     try:
         with _translated(source), _workshop(folder) as work:
             _require_room(folder)
@@ -95,17 +97,40 @@ def _snapshot(folder: Path) -> Iterator[dict[Part, sqlite3.Connection]]:
         sources = {part: stack.enter_context(closing(_open(folder / part.file))) for part in parts}
         with closing(_open(folder / LOG.file)) as holder:
             # The history may be behind the log and never ahead, so the log stands still for the moment.
-            holder.execute("BEGIN IMMEDIATE")
-            for source in sources.values():
-                source.execute("BEGIN")
-                source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # reading begins here
+            with _named(folder / LOG.file):
+                holder.execute("BEGIN IMMEDIATE")
+            for part, source in sources.items():
+                with _named(folder / part.file):
+                    source.execute("BEGIN")
+                    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # reading begins here
         yield sources
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What goes wrong in a database is said of it, not of the backup."""
+    try:
+        with _undamaged(path):
+            yield
+    except sqlite3.OperationalError as error:
+        raise LogUnwritable(f"{path}: {error}") from error
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError:  # which is a DatabaseError too
+        raise
+    except sqlite3.DatabaseError as error:
+        raise database.damaged(path, error) from error
+
+
 def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10.0
-    )
+    with _named(path):
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10.0
+        )
 
 
 def _copy(source: sqlite3.Connection, path: Path) -> None:
@@ -198,7 +223,7 @@ def _require_sound(path: Path) -> None:
     with closing(_open(path)) as db:
         (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise sqlite3.DatabaseError(f"{path.name} is damaged: {found}")
+        raise sqlite3.DatabaseError(f"{path.name}: {found}")
 
 
 def _no_backup(source: Path) -> ConfigError:

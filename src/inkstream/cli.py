@@ -10,6 +10,7 @@ HTTP client and a catalogue of models.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -28,7 +29,7 @@ from inkstream.words import Words, language
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    _never_fail_on_a_character()
+    _never_fail_on_output()
     say = Words(language(os.environ))
     parser = flags.parser(say)
     arguments = parser.parse_args(argv)
@@ -44,14 +45,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; without this Python complains when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        _discard_output()
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"inkstream: {error.filename or 'stdout'}: {error.strerror}", file=sys.stderr)
+        _discard_output()
+        return 1
     return code
 
 
-def _never_fail_on_a_character() -> None:
-    """A terminal that cannot show one gets a question mark instead of a traceback."""
+def _discard_output() -> None:
+    """Without this Python complains when it closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _never_fail_on_output() -> None:
+    """A terminal that cannot show a character gets a question mark instead of a traceback.
+
+    And what is started without stdout or stderr, by a daemon or a shell's ``>&-``, writes to nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -67,7 +85,7 @@ def _refuse_what_cannot_work(settings: Settings, say: Words) -> None:
     subject = Subject(settings, os.environ, say)
     for finding in examine(subject, BEFORE_SERVING):
         if finding.level == "fail":
-            raise ConfigError(f"{finding.text}\n  → {finding.fix}")
+            raise ConfigError(finding.text + (f"\n  → {finding.fix}" if finding.fix else ""))
 
 
 def serve(arguments: Namespace, say: Words) -> int:

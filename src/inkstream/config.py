@@ -7,6 +7,7 @@ elsewhere. A malformed value stops the start and is named.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -241,10 +242,10 @@ class Settings:
             raise ConfigError(
                 f"{env_name('device')} has value '{self.device}'. Write auto, cpu, mps, cuda or cuda:1."
             )
-        if self.traces and not self.traces.startswith(("http://", "https://")):
-            raise ConfigError(
-                f"{env_name('traces')} has value {self.traces!r}. Not an http:// or https:// address."
-            )
+        for name in ("public_url", "traces"):
+            url = getattr(self, name)
+            if url and not url.startswith(("http://", "https://")):
+                raise ConfigError(f"{env_name(name)} has value {url!r}. Not an http:// or https:// address.")
         object.__setattr__(self, "base_path", normal_base_path(self.base_path))
         self._check_proxies()
 
@@ -293,7 +294,7 @@ def load(
     ``inkstream.toml`` is looked for in ``folder``, by default the working folder. Raises ConfigError.
     """
     types = get_type_hints(Settings)
-    toml = _read_toml((folder or Path.cwd()) / "inkstream.toml", set(types))
+    toml = _read_toml(folder, set(types))
     values: dict[str, Any] = {}
     for name, kind in types.items():
         sources = (
@@ -326,9 +327,11 @@ def default_of(setting: Field[Any]) -> Any:
     return None if setting.default is MISSING else setting.default
 
 
-def _read_toml(path: Path, known: set[str]) -> dict[str, Any]:
+def _read_toml(folder: Path | None, known: set[str]) -> dict[str, Any]:
+    path = Path("inkstream.toml")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        path = (folder or Path.cwd()) / path  # the working folder may be gone
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Notepad writes a mark
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -346,7 +349,7 @@ def _read_toml(path: Path, known: set[str]) -> dict[str, Any]:
 def _convert(source: str, value: Any, kind: Any) -> Any:
     try:
         return _as(kind, value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RuntimeError, OSError):  # no such ~user, no folder to be in
         raise ConfigError(f"{source} has value {value!r}. Not a valid {_type_name(kind)}.") from None
 
 
@@ -354,16 +357,22 @@ def _as(kind: Any, value: Any) -> Any:
     if kind is bool:
         return _as_bool(value)
     if kind is Path:
+        if not value or "\0" in str(value):  # Path takes nothing for the working folder
+            raise ValueError
         return Path(value).expanduser().absolute()
     if kind in (int, float):
-        if isinstance(value, bool):
+        number = kind(value)
+        is_cut = isinstance(value, float) and number != value
+        if isinstance(value, bool) or is_cut or abs(number) == math.inf:
             raise ValueError
-        return kind(value)
+        return number
     if kind is str:
         if not isinstance(value, str):
             raise TypeError
         return value
     items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise TypeError
     return tuple(str(item).strip() for item in items if str(item).strip())
 
 

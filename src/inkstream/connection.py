@@ -86,7 +86,10 @@ class _Pipeline(list[Any]):  # Any: uvicorn's own
 
 
 class Protocol(HttpToolsProtocol):
-    """It writes what uvicorn would write for a part of a body of unknown length: HTTP/1.1's chunks."""
+    """It writes what uvicorn would write for a part of a body of unknown length: HTTP/1.1's chunks.
+
+    To a reader who asks in HTTP/1.0 it writes the body itself, for which uvicorn has nothing: its end closes.
+    """
 
     # Beside uvicorn's attributes: its dictionary has just so few that all connections share its keys.
     __slots__ = (
@@ -223,10 +226,14 @@ class Protocol(HttpToolsProtocol):
 
     # Event streams
 
+    def begin(self) -> None:
+        if self.cycle.scope.get("http_version") == "1.0":
+            self.cycle.chunked_encoding = False
+
     def send(self, piece: bytes) -> bool:
         if self.transport.is_closing():  # uvloop raises where asyncio drops what comes too late
             return True
-        chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
+        chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if self.cycle.chunked_encoding else piece
         self._written += len(chunk)
         self.transport.write(chunk)
         return not self.flow.write_paused

@@ -27,12 +27,10 @@ Steps = Mapping[int, tuple[Callable[[sqlite3.Connection], None], int]]
 def connect(path: Path, what: str, version: int, steps: Steps, *pragmas: str) -> sqlite3.Connection:
     """``what`` is what the file holds, in words. A new one is for its owner alone.
 
-    Raises LogUnwritable, LogError for a newer version.
+    Raises LogUnwritable, LogError for a newer version or a damaged file.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # SQLite gives its side files the permissions that it finds on this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        create_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
         try:
             require_known(db, path, version)
@@ -45,7 +43,24 @@ def connect(path: Path, what: str, version: int, steps: Steps, *pragmas: str) ->
             raise
     except (OSError, sqlite3.OperationalError) as error:
         raise LogUnwritable(f"the {what} {path} cannot be opened: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(path, error) from error
     return db
+
+
+def create_private(path: Path) -> None:
+    """An empty file for its owner alone, where there is none. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # SQLite gives its side files the permissions that it finds on this one.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def damaged(path: Path, error: Exception) -> LogError:
+    return LogError(
+        f"{path} is damaged: {error}. Restore a backup into another folder, or begin with an empty one:"
+        " inkstream restore FILE --data-dir FOLDER",
+        code="log_damaged",
+    )
 
 
 def create(tables: str) -> Callable[[sqlite3.Connection], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import difflib
 import importlib.metadata
 import importlib.resources
 import importlib.util
@@ -16,7 +17,7 @@ from dataclasses import replace
 
 from inkstream import gpus, models, probe
 from inkstream.choice import TORCH_PACKAGES, choose
-from inkstream.config import Settings
+from inkstream.config import Settings, env_name, settings_fields
 from inkstream.engines import GPU_SLOTS, SLOTS
 from inkstream.engines.torch import weighing
 from inkstream.errors import ModelError
@@ -81,6 +82,16 @@ def language(subject: Subject) -> Iterator[Finding]:
             "设置 LC_ALL=C.UTF-8，并去掉 PYTHONIOENCODING，以正常显示所有字符",
         )
         yield Finding("locale", "warn", text, fix)
+
+
+def variables(subject: Subject) -> Iterator[Finding]:
+    """One with a slip in its name is passed over, and then a limit or a key is not in force."""
+    say, known = subject.say, {env_name(setting.name) for setting in settings_fields()} | {"INKSTREAM_LANG"}
+    for name in sorted(name for name in subject.environ if name.startswith("INKSTREAM_")):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            fix = say(f"is it {near[0]}?", f"是否应为 {near[0]}？") if near else "inkstream serve --help"
+            yield Finding("settings", "warn", say(f"{name} is no setting", f"没有 {name} 这项设置"), fix)
 
 
 def engine(subject: Subject) -> Iterator[Finding]:
@@ -310,5 +321,5 @@ def _package_index(subject: Subject) -> Finding:
 
 
 CHECKS: tuple[Check, ...] = (
-    python, packages, page, sqlite, language, *BEFORE_SERVING, engine, model, network,
+    python, packages, page, sqlite, language, variables, *BEFORE_SERVING, engine, model, network,
 )  # fmt: skip

@@ -12,8 +12,9 @@ import gc
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from inkstream import collector
 from inkstream.config import Settings
@@ -36,8 +37,7 @@ async def offer(settings: Settings, on_listening: Callable[[str], None]) -> None
     Raises ConfigError, and EngineLost where an engine that was ready will not come back in this process.
     """
     host = Host(settings.engine_key)
-    url = await _listen(host, urlsplit(settings.engine_url or "tcp://127.0.0.1:0"))
-    on_listening(url)
+    on_listening(await _listen(host, *_address(settings.engine_url or "tcp://127.0.0.1:0")))
     try:
         await _load_and_offer(settings, host)
     except ModelError as error:
@@ -48,15 +48,24 @@ async def offer(settings: Settings, on_listening: Callable[[str], None]) -> None
         await host.aclose()
 
 
-async def _listen(host: Host, url: SplitResult) -> str:
+def _address(url: str) -> tuple[str, int]:
+    """Raises ConfigError."""
+    with suppress(ValueError):  # a port that is none
+        parts = urlsplit(url)
+        if parts.scheme == "tcp" and parts.hostname and parts.port is not None:
+            return parts.hostname, parts.port
+    raise ConfigError(f"engine URL {url!r} is not of the form tcp://ADDRESS:PORT.")
+
+
+async def _listen(host: Host, address: str, port: int) -> str:
     """Take the port. Somebody else's connection may have got it while no engine lived: that passes."""
     attempts = LISTEN_ATTEMPTS
     while True:
         try:
-            return await host.listen(url.hostname or "127.0.0.1", url.port or 0)
+            return await host.listen(address, port)
         except OSError as error:
             attempts -= 1
-            problem = f"the engine cannot listen at {url.geturl()}: {error.strerror}"
+            problem = f"the engine cannot listen at tcp://{address}:{port}: {error.strerror}"
             if not attempts:
                 raise ConfigError(f"{problem}. Choose another --engine-url.") from error
         logger.warning("%s; trying again", problem)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -26,6 +27,7 @@ from inkstream.supervised import Supervised
 GRACE_SECONDS = 1  # for requests under way; the supervisor's patience, twice that, is for the clean-up too
 BACKLOG = 2048
 SEND_BUFFER_BYTES = 64 * 1024
+LONGEST_TIMEOUT_MS = 2**31 - 1  # that a socket option can hold
 
 
 class Server(uvicorn.Server):
@@ -107,12 +109,16 @@ class Gateway:
 def joined_engine(settings: Settings) -> LinkEngine | LlamaEngine:
     """The engine at ``engine_url``: one of ours behind its link, or a llama-server. Raises ConfigError."""
     url = settings.engine_url
-    if url.startswith(("http://", "https://")):
-        return LlamaEngine.remote(url, settings.engine_key, settings.model)
     try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return LlamaEngine.remote(url, settings.engine_key, settings.model)
         return LinkEngine(url, settings.engine_key)
     except ValueError as error:
-        raise ConfigError(f"{error}, nor http://ADDRESS:PORT of a llama-server.") from error
+        raise ConfigError(
+            f"engine URL {url!r} is not of the form tcp://ADDRESS:PORT,"
+            " nor http://ADDRESS:PORT of a llama-server."
+        ) from error
 
 
 def _connected(engine: LinkEngine | LlamaEngine) -> AbstractAsyncContextManager[Engine]:
@@ -150,7 +156,7 @@ def listen(settings: Settings) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             # Inherited too: it ends connections whose reader takes nothing, whatever is being sent.
-            milliseconds = int(settings.patience_seconds * 1000)
+            milliseconds = min(int(settings.patience_seconds * 1000), LONGEST_TIMEOUT_MS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         return sock
     except OSError as error:

@@ -7,6 +7,7 @@ foresee, and looks at the real thing: it binds the port and writes to the folder
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import shutil
 import tempfile
@@ -118,7 +119,8 @@ def _free_port_after(settings: Settings) -> int:
 
 def folder(subject: Subject) -> Iterator[Finding]:
     say, path = subject.say, subject.settings.data_dir
-    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    # Path.exists raises where a folder above may not be read.
+    there = next(parent for parent in (path, *path.parents) if os.path.exists(parent))
     try:
         with tempfile.TemporaryFile(dir=there):
             pass

@@ -6,8 +6,8 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -51,15 +51,16 @@ def _address(settings: Settings) -> str:
 
 
 def _client(address: str, key: str) -> httpx.Client:
-    host = urlsplit(address).hostname
-    if not address.startswith(("http://", "https://")) or not host:
-        raise ConfigError(f"{address!r} is no address of a server. Write it as http://HOST:PORT.")
-    return httpx.Client(
-        base_url=f"{address.rstrip('/')}/api/",
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        trust_env=host not in LOOPBACK,  # no proxy leads to this machine itself
-        timeout=TIMEOUT_SECONDS,
-    )
+    with suppress(httpx.InvalidURL):
+        url = httpx.URL(f"{address.rstrip('/')}/api/")
+        if url.scheme in ("http", "https") and url.host:
+            return httpx.Client(
+                base_url=url,
+                headers={b"Authorization": f"Bearer {key}".encode()} if key else {},
+                trust_env=url.host not in LOOPBACK,  # no proxy leads to this machine itself
+                timeout=TIMEOUT_SECONDS,
+            )
+    raise ConfigError(f"{address!r} is no address of a server. Write it as http://HOST:PORT.")
 
 
 def _answered(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Visit:
         self.base = base_of(url)
         given = httpx.URL(url)  # with a proxy's password, perhaps, which is used and never shown
         headers = {"user-agent": "inkstream doctor", "accept-encoding": "gzip"}
-        self._key = {"authorization": f"Bearer {key}"} if key else {}
+        self._key: dict[bytes, bytes] = {b"authorization": f"Bearer {key}".encode()} if key else {}
         trusted = httpx.create_ssl_context()
         trusted.load_default_certs()  # a company's own authority is known to its machines, not to certifi
         self._http = httpx.Client(
@@ -133,7 +133,7 @@ class Visit:
         named = {self.base.scheme, "all"} & set(proxies)
         return bool(named) and not self.is_local and not urllib.request.proxy_bypass(self.base.host)
 
-    def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+    def get(self, path: str, headers: dict[str, str] | dict[bytes, bytes] | None = None) -> httpx.Response:
         """``path`` is relative to the page's. Raises httpx.RequestError."""
         return self._http.get(self.base.join(path), headers=headers)
 

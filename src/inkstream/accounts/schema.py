@@ -6,6 +6,7 @@ slow hashes necessary is that people's passwords can be guessed.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -27,13 +28,13 @@ CREATE TABLE sessions (hash BLOB PRIMARY KEY, user TEXT, expires_at REAL NOT NUL
 
 
 def connect(folder: Path) -> sqlite3.Connection:
-    """Raises LogUnwritable, LogError for a newer version."""
+    """Raises LogUnwritable, LogError for a newer version or a damaged file."""
     return database.connect(folder / FILE, "accounts", VERSION, STEPS, "synchronous = FULL")
 
 
 def has_users(folder: Path) -> bool:
     """Whether anybody has an account there, disabled or not. Raises LogError, LogUnwritable."""
-    if not (folder / FILE).exists():
+    if not os.path.exists(folder / FILE):  # Path.exists raises where the folder may not be read
         return False
     with closing(connect(folder)) as db:
         return db.execute("SELECT 1 FROM users LIMIT 1").fetchone() is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -57,11 +58,13 @@ def routed(services: Services) -> Described:
 def _wrapped(app: ASGIApp, services: Services) -> ASGIApp:
     """What a request goes through before any route, outermost last. All of it is plain ASGI."""
     settings = services.settings
+    if "*" in settings.cors_origins:
+        raise ConfigError("INKSTREAM_CORS_ORIGINS has value '*'. Name each origin: https://other.example")
     app = Guard(BodyLimit(app, settings), settings, services.door, services.errors)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
-            allow_origins=list(settings.cors_origins),
+            allow_origins=[origin.rstrip("/") for origin in settings.cors_origins],
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["Retry-After"],
@@ -121,10 +124,21 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-    code = "bad_json" if first["type"] == "json_invalid" else "invalid_parameter"
-    return error_response(Invalid(f"{where}: {first['msg']}", code=code, param=where), request.scope["path"])
+    return error_response(_fault(error.errors()[0]), request.scope["path"])
+
+
+def _fault(first: dict[str, Any]) -> Invalid:  # Any: whatever was sent is in it
+    """``first`` is what pydantic and the framework found, in their words."""
+    if first["type"] == "json_invalid":
+        text = f"the body is not valid JSON: {first['ctx']['error']}, at character {first['loc'][-1]}."
+        return Invalid(text, code="bad_json")
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    text = first["msg"].removeprefix("Value error, ")
+    if not where and isinstance(
+        first.get("input"), bytes
+    ):  # what does not say that it is JSON comes as it is
+        text = "it does not say that it is JSON. Send it with 'Content-Type: application/json'."
+    return Invalid(f"{where or 'the body'}: {text}", code="invalid_parameter", param=where or None)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

@@ -108,7 +108,8 @@ def require_meant(identity: Identity, headers: Headers) -> None:
 
 def bearer_of(headers: Headers) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    # Clients write other than ASCII in UTF-8; the framework reads each byte as a character.
+    return token.strip().encode("latin-1").decode(errors="replace") if scheme.lower() == "bearer" else ""
 
 
 def session_of(headers: Headers) -> str:

@@ -14,12 +14,14 @@ from inkstream.engines import Phase
 router = APIRouter()
 
 
+@router.head("/healthz", include_in_schema=False)  # what watches a server often asks for no more
 @router.get("/healthz", responses=replies("healthy"))
 async def healthz() -> Response:
     """The process answers."""
     return json_response({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=replies("ready") | replies("ready", status=503))
 async def readyz(request: Request) -> Response:
     """The engine answers: 200, else 503 with what it is doing."""

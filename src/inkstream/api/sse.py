@@ -109,6 +109,10 @@ class Connection(Protocol):
 
     on_lost: Callable[[], None] | None
 
+    def begin(self) -> None:
+        """Say before the headers that what follows is a stream."""
+        ...
+
     def send(self, piece: bytes) -> bool:
         """Write a part of the body, in any case. False: the socket and what it may buffer are full."""
         ...
@@ -144,6 +148,7 @@ class EventStream(Response):
         self._taken_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"][CONNECTION].begin()
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         self.credential = scope.get(CREDENTIAL, "")
         scope[BEGUN].append(self)

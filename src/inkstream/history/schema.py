@@ -47,7 +47,7 @@ OF_VERSION_1 = "SELECT n, id, chat, parent, role, parts, created_at, run, state,
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Raises LogUnwritable, LogError for a newer version."""
+    """Raises LogUnwritable, LogError for a newer version or a damaged file."""
     pragmas = ("synchronous = NORMAL", "wal_autocheckpoint = 0", "journal_size_limit = 0")
     return database.connect(path, "history", VERSION, STEPS, *pragmas)
 

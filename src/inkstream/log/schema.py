@@ -8,6 +8,7 @@ from pathlib import Path
 from struct import Struct
 from struct import error as StructError
 
+from inkstream.database import create_private, damaged
 from inkstream.errors import LogError, LogUnwritable
 from inkstream.events import Draft, Kind
 from inkstream.log.packing import pack
@@ -40,9 +41,11 @@ CREATE TABLE IF NOT EXISTS instances (id TEXT PRIMARY KEY, renewed_at REAL NOT N
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the database. Raises LogUnwritable."""
-    mode = "ro" if read_only else "rwc"
+    """Open the database; a new one is for its owner alone. Raises LogUnwritable."""
+    mode = "ro" if read_only else "rw"
     try:
+        if not read_only:
+            create_private(path)
         return sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
@@ -50,7 +53,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             check_same_thread=False,
             timeout=10.0,
         )
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise LogUnwritable(f"the log {path} cannot be opened: {error}") from error
 
 
@@ -82,7 +85,7 @@ def prepare(db: sqlite3.Connection, path: Path, *, durable: bool) -> None:
         if db.in_transaction:
             db.execute("ROLLBACK")
         if isinstance(error, StructError):
-            raise LogError(f"{path} is damaged: {error}", code="log_damaged") from error
+            raise damaged(path, error) from error
         raise
 
 

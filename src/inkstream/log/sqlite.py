@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Container
@@ -23,7 +24,7 @@ from typing import Self, TypeVar
 
 from filelock import FileLock, Timeout
 
-from inkstream.database import checkpoint
+from inkstream.database import checkpoint, damaged
 from inkstream.errors import FolderInUse, LogError, LogUnwritable, NotFound
 from inkstream.events import ENDINGS, Batch, Event, Note
 from inkstream.log import Appended, Claim, Done, Entry, NewRun, Reader, Run
@@ -85,7 +86,10 @@ class SqliteLog:
     async def attach(cls, folder: Path, *, durability: str = "process", lock: FileLock | None = None) -> Self:
         """Open without taking the folder's lock; claims are then decided by leases."""
         instance = uuid.uuid4().hex
-        store = await asyncio.to_thread(Store, folder, instance, durable=durability == "power")
+        try:
+            store = await asyncio.to_thread(Store, folder, instance, durable=durability == "power")
+        except sqlite3.DatabaseError as error:
+            raise damaged(folder / FILE, error) from error
         log = cls(folder, store, lock)
         log._writer.start()
         await log.renew()

@@ -16,6 +16,7 @@ Everything here is synchronous and belongs to one thread at a time.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -389,11 +390,10 @@ class Store:
             return Stretch(behind(tail.frames, after), seams, tail.last_seq)
 
     def _restore_ballast(self) -> None:
-        """Keep some space that only endings may use. Where there is none to keep, there is none."""
-        if self._ballast.exists():
-            return
-        with contextlib.suppress(OSError):
-            self._ballast.write_bytes(bytes(BALLAST_BYTES))
+        """Keep some space that only endings may use, where enough is left for everything else."""
+        if not self._ballast.exists() and shutil.disk_usage(self._path.parent).free >= 2 * BALLAST_BYTES:
+            with contextlib.suppress(OSError):
+                self._ballast.write_bytes(bytes(BALLAST_BYTES))
 
 
 def _only_ends(entry: Entry) -> bool:

@@ -7,6 +7,7 @@ Repositories, file names and sizes are those of the hubs. Sampling is each famil
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -223,7 +224,7 @@ def parse(name: str, aliases: Mapping[str, Entry] = ALIASES, form: Form = "gguf"
         return path
     if entry := aliases.get(name.lower()):
         return _of_alias(entry, form)
-    if path.exists():
+    if os.path.exists(path):  # Path.exists raises where the folder may not be read
         return path
     if not hub_name:
         raise ModelError(_unknown(name, aliases))

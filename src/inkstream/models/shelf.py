@@ -86,16 +86,18 @@ class Shelf:
         return None
 
     def open_path(self, name: str, path: Path, form: Form) -> Model:
-        """The model in a file or folder of the user's. Raises ModelError ``model_not_found`` or
-        ``model_corrupt``.
+        """The model in a file or folder of the user's. Raises ModelError ``model_not_found``,
+        ``model_unreadable`` or ``model_corrupt``.
         """
         path = path.absolute()
+        with _readable(path, FILE):
+            is_file = path.is_file()
         if form == "checkpoint" and path.is_dir():
             names = checkpoint.choose(sources.names_in(path))
             if not names:
                 raise ModelError(_no_checkpoint(path))
             return self._open(Wish(name, path.name, form=form), [path / file for file in names], FILE)
-        if not path.is_file():
+        if not is_file:
             raise ModelError(_no_file(path))
         return self._open(Wish(name, ""), [path.with_name(part) for part in all_parts(path.name)], FILE)
 
@@ -105,7 +107,7 @@ class Shelf:
 
     def list(self) -> Iterator[Model]:
         """What is here, without hashing: ``sha256`` is empty where it has not been computed yet."""
-        for folder in sorted(self._folder.glob("*--*")):
+        for folder in sources.found(self._folder, "*--*"):
             yield from self._list_repo(folder.name.replace("--", "/", 1), folder, CACHE)
         for repo, folder in sources.all_cached(self._environ):
             yield from self._list_repo(repo, folder, HUB_CACHE)

@@ -8,6 +8,7 @@ ModelScope lists files with ``Size`` and ``Sha256`` under ``/api/v1/models/OWNER
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -137,16 +138,24 @@ def cached(wish: Wish, environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 def names_in(folder: Path) -> list[str]:
     """The files below a folder as a hub would list them. A link whose target is gone is none."""
-    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return [path.relative_to(folder).as_posix() for path in found(folder, "**/*") if os.path.isfile(path)]
+
+
+def found(folder: Path, pattern: str) -> list[Path]:
+    """What matches below a folder, in order; nothing where the folder is not ours to read.
+
+    Path's own questions raise then, and another user's home is no reason to fail: HOME may well be one.
+    """
+    return sorted(folder.glob(pattern)) if os.path.isdir(folder) else []
 
 
 def all_cached(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     """Every repository in the hubs' caches, with one folder of it."""
-    for folder in sorted(_hugging_face_cache(environ).glob("models--*--*")):
+    for folder in found(_hugging_face_cache(environ), "models--*--*"):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
         yield from ((repo, snapshot) for snapshot in list(_snapshots(folder))[:1])
     for base in _modelscope_caches(environ):
-        for folder in sorted(base.glob("*/*")):
+        for folder in found(base, "*/*"):
             # The caches lie inside each other.
             if folder.parent.name not in ("hub", "models"):
                 yield f"{folder.parent.name}/{folder.name.replace('___', '.')}", folder

@@ -74,7 +74,7 @@ class Store:
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             # It can be lost: the files are found and hashed again.
             content = {}
         sections = content if isinstance(content, dict) else {}
