@@ -112,3 +112,20 @@ def test_a_long_conversation_opens_at_its_end_and_its_beginning_is_found(server:
     first = page.get_by_test_id("answer").first
     expect(first.locator("h4").first).to_have_text("1. What the river keeps")
     expect(first.locator(".far")).to_have_count(0)
+
+
+def test_all_of_a_conversation_can_be_printed(server: Server, page: Page) -> None:
+    """It is drawn for that, also what is far from view, and put away again."""
+    page.goto(imported(server.url, 40, 1_500))
+    expect(page.get_by_test_id("answer").last).to_be_visible()
+    page.evaluate("document.fonts.ready")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(page.get_by_role("button")).to_have_count(0)
+    assert page.evaluate("getComputedStyle(document.body).colorScheme") == "light"
+    assert page.evaluate(f"{SCROLLER}.querySelectorAll('.away, .far').length") == 0
+    hidden = "e => e.scrollHeight - e.clientHeight"
+    assert page.get_by_test_id("scroller").evaluate(hidden) == 0
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    until(page, f"() => {PARTS}.some(part => part.matches('.away'))")

@@ -230,3 +230,53 @@ def test_a_click_in_code_holds_no_colours(serve: Serve, open_page: Open) -> None
     page.mouse.click(place["left"] + 1, place["middle"])
     assert selected(page) == ""
     until(page, "() => document.querySelectorAll('pre code > span:first-child .comment').length === 8")
+
+
+def nested(mark: str, indent: int, depth: int) -> str:
+    return "\n".join(f"{' ' * (indent * level)}{mark} words at level {level}" for level in range(depth))
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [nested("-", 2, 20), nested("1.", 3, 20), "> " * 20 + "words at level 20"],
+    ids=["bullets", "numbers", "quotes"],
+)
+def test_what_is_nested_deep_can_be_read_on_a_phone(serve: Serve, open_page: Open, deep: str) -> None:
+    server = serve({"answer": deep})
+    text = answered(server, open_page(server.url, width=320))
+    narrowest = text.evaluate("text => Math.min(...[...text.querySelectorAll('p')].map(p => p.clientWidth))")
+    assert narrowest >= 80, f"{narrowest} px are left for the innermost words"
+
+
+def test_numbers_of_four_digits_stand_within_the_page(serve: Serve, open_page: Open) -> None:
+    server = serve({"answer": "1948. before\n1949. then\n1950. after"})
+    text = answered(server, open_page(server.url, width=320))
+    needed = text.evaluate("""text => {
+        const number = document.createElement('span')
+        number.style.fontVariantNumeric = "tabular-nums"
+        number.textContent = '1949.\u00a0'
+        text.querySelector('p').append(number)
+        return number.getBoundingClientRect().width
+    }""")
+    # A marker stands in front of its item, and so in front of what the list is indented by.
+    assert text.locator("li").first.evaluate("item => item.getBoundingClientRect().left") >= needed
+
+
+def test_what_reads_from_right_to_left_has_its_marks_on_the_right(serve: Serve, open_page: Open) -> None:
+    server = serve(
+        {
+            "answer": "- عنصر أول\n- English\n\n> اقتباس\n\n| اسم | قيمة |\n|--|--|\n| أ | ب |\n\n"
+            "- [x] مهمة\n\nplain\n\n- one\n- عنصر"
+        }
+    )
+    text = answered(server, open_page(server.url))
+    directions = text.evaluate(
+        "text => [...text.querySelectorAll('ul, blockquote, table')].map(e => getComputedStyle(e).direction)"
+    )
+    assert directions == ["rtl", "rtl", "rtl", "rtl", "ltr"]
+    task = text.locator("li.task")
+    box = task.locator("input").bounding_box()
+    words = task.locator("p").bounding_box()
+    assert box is not None
+    assert words is not None
+    assert box["x"] >= words["x"] + words["width"]

@@ -162,6 +162,23 @@ def test_a_question_asked_without_a_network_is_sent_once_when_it_is_back(
     assert server.count_messages(page) == 4
 
 
+def test_whatever_reaches_the_server_again_ends_all_waiting_for_it(serve: Serve, open_page: Open) -> None:
+    page = open_page(serve({"answer": "Yes."}).url)
+    expect(page.get_by_test_id("question")).to_be_editable()
+    page.evaluate("Math.random = () => 1")  # then pauses are as long as they can be
+    page.route("**/api/**", lambda route: route.abort())
+    page.evaluate("dispatchEvent(new Event('online'))")
+    for _ in range(6):
+        with page.expect_request("**/api/live"):
+            pass
+    expect(page.get_by_test_id("server-lost")).to_be_visible()
+    # By itself the page tries again in eight seconds.
+    page.unroute("**/api/**")
+    ask(page)
+    until_ended(page)
+    expect(page.get_by_test_id("server-lost")).to_be_hidden()
+
+
 def test_enter_that_confirms_a_composition_does_not_send(server: Server, open_page: Open) -> None:
     page = open_page(server.url)
     question = page.get_by_test_id("question")

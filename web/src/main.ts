@@ -9,9 +9,10 @@ import { Panel } from './panel/panel.svelte.ts'
 import { Preferences } from './preferences.svelte.ts'
 import { Layout } from './sidebar/layout.svelte.ts'
 import { Library } from './sidebar/library.svelte.ts'
+import { sharingReach } from './stream/reach.ts'
 import { browserWorld } from './stream/world.ts'
 
-const world = browserWorld()
+const world = sharingReach(browserWorld())
 const api = new Api(world)
 const account = new Account(api)
 const conversation = new Conversation(api, world, browserTabs(world))

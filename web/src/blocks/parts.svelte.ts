@@ -2,7 +2,7 @@
  * An answer on the page, in parts of a few blocks. Out of sight a part costs nothing but its words: what draws it
  * takes a hundred times their memory.
  */
-import { mount, unmount, untrack } from 'svelte'
+import { flushSync, mount, unmount, untrack } from 'svelte'
 import type { Attachment } from 'svelte/attachments'
 import type { Chunks } from '../stream/markdown/chunks.ts'
 import type { Block } from '../stream/markdown/tree.ts'
@@ -22,7 +22,14 @@ export function parts(
       const [now, isOver] = [chunks(), isWhole()]
       untrack(() => list.become(now, isOver))
     })
-    return () => list.destroy()
+    const print = ({ type }: Event): void => flushSync(() => list.print(type === 'beforeprint'))
+    window.addEventListener('beforeprint', print)
+    window.addEventListener('afterprint', print)
+    return () => {
+      window.removeEventListener('beforeprint', print)
+      window.removeEventListener('afterprint', print)
+      list.destroy()
+    }
   }
 }
 
@@ -43,6 +50,11 @@ class Parts {
       part.become(blocks, isLast ? (isWhole ? 'last' : 'growing') : 'settled')
     }
     for (const surplus of this.#parts.splice(chunks.length)) surplus.destroy()
+  }
+
+  /** On paper nothing is far from view. */
+  print(isPrinted: boolean): void {
+    for (const part of this.#parts) part.print(isPrinted)
   }
 
   destroy(): void {
@@ -67,6 +79,7 @@ class Part {
   #state: State | null = null
   /** Its height where it is far from view. */
   #keptHeight: number | null = null
+  #isPrinted = false
   #drawn: DrawnBlocks | null = null
 
   constructor(words: () => BlockWords) {
@@ -86,18 +99,24 @@ class Part {
     if (this.#blocks) this.#show(this.#blocks)
   }
 
+  print(isPrinted: boolean): void {
+    this.#isPrinted = isPrinted
+    if (this.#blocks && this.#keptHeight !== null) this.#show(this.#blocks)
+  }
+
   destroy(): void {
     this.#drawn?.destroy()
     this.element.remove()
   }
 
   get #isAway(): boolean {
-    return this.#state === 'settled' && this.#keptHeight !== null
+    return this.#state === 'settled' && this.#keptHeight !== null && !this.#isPrinted
   }
 
   #show(blocks: readonly Block[]): void {
     const { style } = this.element
-    style.height = this.#keptHeight === null ? '' : `${this.#keptHeight}px`
+    const height = this.#isPrinted ? null : this.#keptHeight
+    style.height = height === null ? '' : `${height}px`
     this.element.className = `part ${this.#state}${this.#isAway ? ' away' : ''}`
     if (this.#isAway) this.#putAway(blocks)
     else this.#draw(blocks)

@@ -4,6 +4,7 @@ export { blank, fold, growingText, textOf, type Answer, type Notes } from './fol
 export { follow, followLive, type Followed, type FollowOptions } from './follow.ts'
 export { Network } from './network.ts'
 export { enginePhase, phaseOf, type Phase } from './phase.ts'
+export { sharingReach } from './reach.ts'
 export {
   browserFrames,
   modeFor,

@@ -38,7 +38,7 @@ export class Line<Item> {
     this.#releases.push(() => signal.removeEventListener('abort', give))
     // A connection of the network before, or of before the page was frozen, may hang for minutes before it errs.
     const leave = (wake: Wake): void => {
-      if (wake !== 'shown') this.#cut('cut', `the page is ${wake}`)
+      if (wake !== 'shown' && wake !== 'reached') this.#cut('cut', `the page is ${wake}`)
     }
     this.#releases.push(world.onWake(leave))
     if (signal.aborted) give()

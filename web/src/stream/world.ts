@@ -2,7 +2,7 @@
  * What the stream modules need from outside: the network, a clock, chance, and whether anybody looks.
  * The tests put a virtual one in its place.
  */
-export type Wake = 'shown' | 'hidden' | 'online' | 'restored'
+export type Wake = 'shown' | 'hidden' | 'online' | 'restored' | 'reached'
 
 export interface World {
   readonly fetch: (url: string, init: RequestInit) => Promise<Response>
