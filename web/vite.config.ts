@@ -1,5 +1,8 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { createHash } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
 import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
 
@@ -28,10 +31,26 @@ const namedBuild: Plugin = {
   },
 }
 
+/** Text lies beside itself compressed, so that the server has only to choose. What gains nothing is left out. */
+const compressed: Plugin = {
+  name: 'compressed',
+  apply: 'build',
+  async writeBundle({ dir = '' }, bundle) {
+    for (const name of Object.keys(bundle).filter((file) => /\.(?:js|css|html)$/.test(file))) {
+      const file = join(dir, name)
+      const text = await readFile(file)
+      const forms = { br: brotliCompressSync(text), gz: gzipSync(text, { level: 9 }) }
+      for (const [suffix, bytes] of Object.entries(forms)) {
+        if (bytes.length < text.length) await writeFile(`${file}.${suffix}`, bytes)
+      }
+    }
+  },
+}
+
 export default defineConfig({
   // Relative addresses: the same build works under any base path.
   base: './',
-  plugins: [onlyWoff2, namedBuild, svelte()],
+  plugins: [onlyWoff2, namedBuild, svelte(), compressed],
   worker: { format: 'es' },
   build: {
     outDir: '../src/inkstream/page',
