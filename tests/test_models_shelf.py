@@ -177,8 +177,6 @@ async def test_what_is_here_is_listed_by_alias_or_hub_name(tmp_path: Path) -> No
 async def test_a_home_that_may_not_be_read_holds_no_models(tmp_path: Path) -> None:
     """As of a service whose HOME is another user's. Too long a name is refused to root as well."""
     home = tmp_path / ("x" * 300)
-    with pytest.raises(OSError, match="File name too long"):
-        (home / ".cache").is_dir()
     assert local(tmp_path, {"HOME": str(home)}) == []
     with pytest.raises(ModelError, match="not on this disk"):
         await fetch("smollm2-135m", tmp_path, on_progress=print, offline=True, environ={"HOME": str(home)})

@@ -187,6 +187,8 @@ async def test_an_engine_url_that_is_none_is_refused(command: str, url: str, tmp
 
 
 async def test_what_people_say_is_for_the_owner_of_the_folder_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "log.db").touch(0o644)  # as an earlier version made it
     async with inkstream(tmp_path, "serve", "--engine", "scripted", "--port", "0") as server:
         await address_of(server)
         databases = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "data").glob("*.db*")}

@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from inkstream.errors import LogError, LogUnwritable
@@ -49,10 +49,13 @@ def connect(path: Path, what: str, version: int, steps: Steps, *pragmas: str) ->
 
 
 def create_private(path: Path) -> None:
-    """An empty file for its owner alone, where there is none. Raises OSError."""
+    """A file for its owner alone, empty where there was none. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # SQLite gives its side files the permissions that it finds on this one.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with suppress(FileNotFoundError, PermissionError):  # which is its owner's to change
+            file.chmod(0o600)
 
 
 def damaged(path: Path, error: Exception) -> LogError:

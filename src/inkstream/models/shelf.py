@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from inkstream import gguf, machine
 from inkstream.errors import ModelError
@@ -91,7 +92,7 @@ class Shelf:
         """
         path = path.absolute()
         with _readable(path, FILE):
-            is_file = path.is_file()
+            is_file = _is_file(path)
         if form == "checkpoint" and path.is_dir():
             names = checkpoint.choose(sources.names_in(path))
             if not names:
@@ -178,6 +179,14 @@ def _header(path: Path, source: str, parts: int | None) -> gguf.Header:
         if parts is not None and header.parts > parts:
             raise gguf.Corrupt(f"it is one of {header.parts} parts, and not named like one")
         return header
+
+
+def _is_file(path: Path) -> bool:
+    """Raises OSError where that cannot be told: ``Path.is_file`` says no there, from Python 3.14 on."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 @contextmanager
