@@ -716,7 +716,8 @@ async def test_history_follows_the_log_and_a_crash_between_them_heals(tmp_path: 
         await w.log._write(lambda: w.log._store._db.execute("UPDATE runs SET settled = 0"))
     async with world(tmp_path) as w:
         messages = await w.history.messages("local", chat.id)
-        assert [text_of(m.parts) for m in messages][-1] == "answer one"
+        assert [text_of(m.parts) for m in messages] == ["question one\nmore", "answer one"]
+        assert (await w.history.chat("local", chat.id)).title == "question one"
 
 
 async def test_the_engine_hears_the_whole_path_and_no_other_branch(tmp_path: Path) -> None:

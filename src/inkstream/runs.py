@@ -167,9 +167,11 @@ class Runs:
         self._news.tell(run)
 
     async def _tell_history(self, run: Run) -> None:
-        answer = Ask.decode(run.record).answer
-        if answer is not None:
-            await self.history.upsert(await message_of(self._log, run, answer))
+        ask = Ask.decode(run.record)
+        if ask.answer is not None:
+            # The question too: the process that created the run may have died before it was written down.
+            asked = [ask.question] if ask.question else []
+            await self.history.upsert(*asked, await message_of(self._log, run, ask.answer))
         if self._quotas.counts_tokens:
             self._quotas.charge(run.principal, await used_tokens(self._log, run))
 
