@@ -88,7 +88,7 @@ class SqliteLog:
         instance = uuid.uuid4().hex
         try:
             store = await asyncio.to_thread(Store, folder, instance, durable=durability == "power")
-        except sqlite3.DatabaseError as error:
+        except sqlite3.DatabaseError as error:  # a lock or a full disk is LogUnwritable
             raise damaged(folder / FILE, error) from error
         log = cls(folder, store, lock)
         log._writer.start()

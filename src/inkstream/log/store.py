@@ -65,7 +65,7 @@ class Store:
             prepare(self._db, self._path, durable=durable)
             with self._transaction():
                 self._load()
-        self._wipe_below = self._journal.next if has_traces(self._db) else 0
+            self._wipe_below = self._journal.next if has_traces(self._db) else 0
         self._restore_ballast()
 
     # Opening and closing
