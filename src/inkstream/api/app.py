@@ -134,9 +134,8 @@ def _fault(first: dict[str, Any]) -> Invalid:  # Any: whatever was sent is in it
         return Invalid(text, code="bad_json")
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     text = first["msg"].removeprefix("Value error, ")
-    if not where and isinstance(
-        first.get("input"), bytes
-    ):  # what does not say that it is JSON comes as it is
+    is_raw = not where and isinstance(first.get("input"), bytes)  # what does not say that it is JSON
+    if is_raw:
         text = "it does not say that it is JSON. Send it with 'Content-Type: application/json'."
     return Invalid(f"{where or 'the body'}: {text}", code="invalid_parameter", param=where or None)
 

@@ -22,7 +22,7 @@ OPENS, CLOSES = 1.05, 0.95
 
 MEMORY_ROWS, MEMORY_STEPS = 10, 4
 """Over how many is averaged, at least, how many tokens a row gets in a step with drafts. Texts begin to
-repeat themselves and cease to: a longer memory misses more than it saves (bench/torch.md)."""
+repeat themselves and cease to: a longer memory misses more than it saves."""
 
 PROBES = 0.04
 """The share of the time in which drafts are tried that do not pay, to see whether they do again."""
